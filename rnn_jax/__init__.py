@@ -1,0 +1,22 @@
+"""Recurrent networks as pure functions, and where their gradients vanish or explode."""
+
+from rnn_jax.cells import CELLS, Cell, elman, gru, lstm, param_count, sru, step
+from rnn_jax.gradient_flow import GradientFlow, gradient_flow
+from rnn_jax.recurrence import gate_values, unroll
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CELLS",
+    "Cell",
+    "GradientFlow",
+    "elman",
+    "gate_values",
+    "gradient_flow",
+    "gru",
+    "lstm",
+    "param_count",
+    "sru",
+    "step",
+    "unroll",
+]

@@ -1,0 +1,130 @@
+"""What a recurrent cell is: two projections, its gates, and an update.
+
+    drive     = project_inputs(params, xs)             all T steps at once, outside the loop
+    recurrent = project_carry(params, carry, w)        affine in the carry; w scales its product
+    gates     = gates(drive_t, recurrent)              element-wise
+    carry, y  = update(carry, gates, tap)              element-wise
+
+The split is what makes the rest short and fast: the recurrence (``recurrence.py``)
+keeps one matrix product inside its loop, the adjoint needs nothing but the transpose
+of ``project_carry``, and a sweep over w shares the recurrent matrix.
+
+Add a cell in three steps:
+  1. write one page like ``elman.py``: Params, Carry and Gates as NamedTuples, five pure
+     functions, and a factory under ``@cell_factory``;
+  2. add the factory to ``CELLS`` in ``cells/__init__.py``;
+  3. add one line to ``tests/cases.py``: every property test then runs on it.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.types import Array, Carry, Initializer, Key, Params
+
+
+class Cell(NamedTuple):
+    """Five pure functions and a name; hashable, so it can be a static argument of ``jax.jit``.
+
+    Attributes:
+      name: the cell's name in tables and command lines.
+      hidden_size: H.
+      init: (key, input_size, dtype=float32, **initializers) -> Params.
+      initial_carry: (batch_shape, dtype=float32) -> Carry of zeros [*batch_shape, H].
+      project_inputs: (params, xs [T, B, I]) -> Drive, a pytree of [T, B, H], one leaf a gate.
+      project_carry: (params, carry, recurrent_weight) -> Recurrent, a pytree of [B, H]. Affine in
+        the carry, and its linear part is proportional to the recurrent weight:
+        ``w * linear(carry) + constant``. The adjoint relies on both.
+      gates: (drive_t, recurrent) -> Gates.
+      update: (carry, gates, tap) -> (Carry, output [B, H]). ``tap`` is a Carry of zeros that is
+        added to each part of the state as soon as it is made, before anything reads it: the
+        gradient with respect to it is then the total derivative with respect to that part.
+    """
+
+    name: str
+    hidden_size: int
+    init: Callable
+    initial_carry: Callable
+    project_inputs: Callable
+    project_carry: Callable
+    gates: Callable
+    update: Callable
+
+
+def step(
+    cell: Cell, params: Params, carry: Carry, x_t: Array, recurrent_weight: float | Array = 1.0
+) -> tuple[Carry, Array]:
+    """Advance the cell by one step: for streaming, for oracles, for dynamics.
+
+    Args:
+      cell: a Cell.
+      params: its parameters.
+      carry: Carry of [B, H].
+      x_t: the input of this step, [B, I].
+      recurrent_weight: w, a scalar.
+    Returns:
+      (the next carry, the output [B, H]). Forward and reverse mode both work.
+    """
+    drive = jax.tree.map(lambda leaf: leaf[0], cell.project_inputs(params, x_t[None]))
+    recurrent_weight = jnp.asarray(recurrent_weight, x_t.dtype)
+    recurrent = cell.project_carry(params, carry, recurrent_weight)
+    return cell.update(carry, cell.gates(drive, recurrent), zeros_like(carry))
+
+
+def cell_factory(factory: Callable[..., Cell]) -> Callable[..., Cell]:
+    """Cache a factory by its arguments, so that ``lstm(64) is lstm(64)`` and nothing recompiles."""
+    cached = functools.lru_cache(maxsize=None)(factory)
+    signature = inspect.signature(factory)
+
+    @functools.wraps(factory)
+    def normalized(*args, **kwargs) -> Cell:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        hidden_size = bound.arguments["hidden_size"]
+        if not isinstance(hidden_size, int) or isinstance(hidden_size, bool) or hidden_size < 1:
+            raise ValueError(
+                f"hidden_size is {hidden_size!r}; allowed: a whole number of at least 1"
+            )
+        return cached(*bound.args, **bound.kwargs)
+
+    return normalized
+
+
+def param_count(params: Params) -> int:
+    """Count the scalars in a tree of parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def zeros_like(tree):
+    """Make a tree of zeros with the shapes and dtypes of ``tree``."""
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
+def project(inputs: Array, kernel: Array, num_gates: int) -> list[Array]:
+    """Multiply once, [..., I] @ [I, G*H], and return one [..., H] a gate.
+
+    One leaf a gate (rather than slices of one array later) lets XLA vectorize the element-wise work.
+    """
+    return jnp.split(inputs @ kernel, num_gates, axis=-1)
+
+
+def init_blocks(
+    initializer: Initializer, key: Key, shape: tuple[int, int], num_gates: int, dtype
+) -> Array:
+    """Draw one matrix a gate and set them side by side: [rows, G * columns].
+
+    Each gate has a matrix of its own law: an orthogonal recurrent kernel is G orthogonal blocks.
+    """
+    keys = jax.random.split(key, num_gates)
+    return jnp.concatenate([initializer(k, shape, dtype) for k in keys], axis=-1)
+
+
+def memory_gate_bias(bias: float | Initializer, key: Key, hidden_size: int, dtype) -> Array:
+    """Read a memory gate's bias: a number, or an initializer such as ``chrono(1000)``. Returns [H]."""
+    if callable(bias):
+        return bias(key, (hidden_size,), dtype)
+    return jnp.full((hidden_size,), bias, dtype)

@@ -1,0 +1,97 @@
+"""Elman network (Elman 1990, doi 10.1207/s15516709cog1402_1).
+
+    h_t = f(W x_t + b + w R h_{t-1}),    y_t = h_t
+
+With one unit and R = 1: h_t = f(w h_{t-1} + z_t). Parameters for I = H = d: 2 d² + d.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.cells import initializers
+from rnn_jax.cells.base import Cell, cell_factory
+from rnn_jax.types import Array, Initializer, Key
+
+ACTIVATIONS = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "sigmoid": jax.nn.sigmoid,
+    "identity": lambda x: x,
+}
+
+
+class ElmanParams(NamedTuple):
+    kernel: Array  # [I, H]
+    recurrent_kernel: Array  # [H, H]
+    bias: Array  # [H]
+
+
+class ElmanCarry(NamedTuple):
+    hidden: Array  # [B, H]
+
+
+class ElmanGates(NamedTuple):
+    candidate: Array  # [B, H], f of the pre-activation: an Elman unit has no gate around it
+
+
+def init(
+    hidden_size: int,
+    key: Key,
+    input_size: int,
+    dtype=jnp.float32,
+    *,
+    kernel_init: Initializer = initializers.glorot_uniform,
+    recurrent_init: Initializer = initializers.orthogonal(),
+    bias_init: Initializer = initializers.zeros,
+) -> ElmanParams:
+    kernel_key, recurrent_key, bias_key = jax.random.split(key, 3)
+    return ElmanParams(
+        kernel=kernel_init(kernel_key, (input_size, hidden_size), dtype),
+        recurrent_kernel=recurrent_init(recurrent_key, (hidden_size, hidden_size), dtype),
+        bias=bias_init(bias_key, (hidden_size,), dtype),
+    )
+
+
+def initial_carry(
+    hidden_size: int, batch_shape: tuple[int, ...], dtype=jnp.float32
+) -> ElmanCarry:
+    return ElmanCarry(jnp.zeros((*batch_shape, hidden_size), dtype))
+
+
+def project_inputs(params: ElmanParams, xs: Array) -> Array:
+    return xs @ params.kernel + params.bias
+
+
+def project_carry(params: ElmanParams, carry: ElmanCarry, recurrent_weight: Array) -> Array:
+    return recurrent_weight * (carry.hidden @ params.recurrent_kernel)
+
+
+def gates(activation: str, drive: Array, recurrent: Array) -> ElmanGates:
+    return ElmanGates(ACTIVATIONS[activation](drive + recurrent))
+
+
+def update(
+    carry: ElmanCarry, gates: ElmanGates, tap: ElmanCarry
+) -> tuple[ElmanCarry, Array]:
+    hidden = gates.candidate + tap.hidden
+    return ElmanCarry(hidden), hidden
+
+
+@cell_factory
+def elman(hidden_size: int, activation: str = "tanh") -> Cell:
+    """Make an Elman cell of ``hidden_size`` units; activation: tanh, relu, sigmoid or identity."""
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation is {activation!r}; allowed: {', '.join(ACTIVATIONS)}")
+    return Cell(
+        name="elman",
+        hidden_size=hidden_size,
+        init=partial(init, hidden_size),
+        initial_carry=partial(initial_carry, hidden_size),
+        project_inputs=project_inputs,
+        project_carry=project_carry,
+        gates=partial(gates, activation),
+        update=update,
+    )

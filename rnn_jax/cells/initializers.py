@@ -1,0 +1,64 @@
+"""Initializers: arguments of a cell's ``init``, each ``(key, shape, dtype) -> Array``.
+
+A recurrent matrix [H, H] of every kind has a ``gain`` that multiplies it, so that its spectral
+radius (orthogonal, identity) or its large-H spectral radius (gaussian) is the gain.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.types import Array, Initializer, Key
+
+glorot_uniform: Initializer = jax.nn.initializers.glorot_uniform()
+zeros: Initializer = jax.nn.initializers.zeros
+
+
+def orthogonal(gain: float = 1.0) -> Initializer:
+    """Draw gain * Q with Q uniform on the orthogonal matrices (Saxe et al. 2014, arXiv 1312.6120)."""
+    return jax.nn.initializers.orthogonal(scale=gain)
+
+
+def gaussian(gain: float = 1.0) -> Initializer:
+    """Draw entries from N(0, gain² / fan_in): spectral radius -> gain as H grows.
+
+    Sompolinsky, Crisanti, Sommers (1988), doi 10.1103/PhysRevLett.61.259.
+    """
+
+    def init(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
+        return (gain / shape[0] ** 0.5) * jax.random.normal(key, shape, dtype)
+
+    return init
+
+
+def identity(gain: float = 1.0) -> Initializer:
+    """Set gain * I, for ReLU networks (Le, Jaitly, Hinton 2015, arXiv 1504.00941)."""
+
+    def init(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
+        return gain * jnp.eye(*shape, dtype=dtype)
+
+    return init
+
+
+def uniform(scale: float = 1.0) -> Initializer:
+    """Draw entries from U[-a, a], a = scale / sqrt(fan_in)."""
+
+    def init(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
+        bound = scale / shape[0] ** 0.5
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+def chrono(max_steps: float) -> Initializer:
+    """Draw a memory gate's bias as ln U[1, max_steps - 1]: time scales spread up to max_steps.
+
+    Give it to ``forget_bias`` (LSTM, SRU) or ``update_bias`` (GRU). The LSTM then sets the bias of
+    its input gate to the negative (Tallec & Ollivier 2018, arXiv 1804.11188, eq. 16).
+    """
+    if not max_steps > 2:
+        raise ValueError(f"max_steps of chrono is {max_steps!r}; allowed: a number above 2")
+
+    def init(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
+        return jnp.log(jax.random.uniform(key, shape, dtype, 1.0, max_steps - 1.0))
+
+    return init

@@ -1,0 +1,111 @@
+"""Arguments checked at the boundary: one line that says what was given and what is allowed."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_jax.cells.base import Cell
+from rnn_jax.types import Array, Carry, Params
+
+
+def check_sequence(
+    cell: Cell,
+    params: Params,
+    xs: Array,
+    initial_carry: Carry | None,
+    seq_lengths: Array | None,
+    recurrent_weight: float | Array,
+) -> tuple[Array, Carry, Array | None, Array]:
+    """Check what every unroll takes; return (xs, initial_carry, seq_lengths, recurrent_weight).
+
+    Shapes and dtypes are always checked, values (lengths, w) where they are known before tracing.
+
+    Raises:
+      ValueError: one line, before anything is compiled.
+    """
+    if not isinstance(cell, Cell):
+        raise ValueError(f"cell is {cell!r}; allowed: a Cell, for example rnn_jax.lstm(64)")
+    xs = jnp.asarray(xs)
+    if xs.ndim < 2 or xs.shape[0] == 0:
+        raise ValueError(f"xs has shape {xs.shape}; allowed: [T, *batch, I] with T at least 1")
+    if not jnp.issubdtype(xs.dtype, jnp.floating):
+        raise ValueError(f"xs is {xs.dtype}; allowed: a floating dtype, the one of params")
+    num_steps, *batch, input_size = xs.shape
+    _check_tree("params", params, _param_shapes(cell, input_size), xs.dtype, f"I = {input_size}")
+    carry_shapes = jax.eval_shape(lambda: cell.initial_carry(tuple(batch), xs.dtype))
+    if initial_carry is None:
+        initial_carry = cell.initial_carry(tuple(batch), xs.dtype)
+    _check_tree("initial_carry", initial_carry, carry_shapes, xs.dtype, f"batch {tuple(batch)}")
+    if seq_lengths is not None:
+        seq_lengths = _check_lengths(seq_lengths, tuple(batch), num_steps)
+    return xs, initial_carry, seq_lengths, _check_weight(recurrent_weight, xs.dtype)
+
+
+def check_tap(carry_tap: Carry, carry: Carry, num_steps: int) -> None:
+    """Check that ``carry_tap`` is stacked like the carries of steps 1..T."""
+    stacked = jax.tree.map(lambda a: jax.ShapeDtypeStruct((num_steps, *a.shape), a.dtype), carry)
+    dtype = jax.tree.leaves(carry)[0].dtype
+    _check_tree("carry_tap", carry_tap, stacked, dtype, f"T = {num_steps}")
+
+
+def check_choice(name: str, value, allowed) -> None:
+    """Check that ``value`` is one of ``allowed``."""
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; allowed: {', '.join(map(str, allowed))}")
+
+
+def check_whole(name: str, value, minimum: int) -> None:
+    """Check that ``value`` is a whole number of at least ``minimum``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ValueError(f"{name} is {value!r}; allowed: a whole number of at least {minimum}")
+
+
+@functools.lru_cache(maxsize=256)
+def _param_shapes(cell: Cell, input_size: int):
+    return jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
+
+
+def _check_tree(name: str, tree, expected, dtype, where: str) -> None:
+    """Compare a NamedTuple of arrays, field by field, with the expected shapes."""
+    if type(tree) is not type(expected):
+        kind = type(expected).__name__
+        raise ValueError(f"{name} is a {type(tree).__name__}; allowed: {kind}")
+    for field, given, wanted in zip(expected._fields, tree, expected, strict=True):
+        shape, given_dtype = np.shape(given), jnp.result_type(given)
+        if shape != wanted.shape:
+            raise ValueError(
+                f"{name}.{field} has shape {shape}; allowed: {wanted.shape} ({where})"
+            )
+        if given_dtype != dtype:
+            raise ValueError(f"{name}.{field} is {given_dtype}; allowed: {dtype}, as xs")
+
+
+def _check_lengths(seq_lengths: Array, batch: tuple[int, ...], num_steps: int) -> Array:
+    if np.shape(seq_lengths) != batch:
+        raise ValueError(
+            f"seq_lengths has shape {np.shape(seq_lengths)}; allowed: the batch shape {batch}"
+        )
+    if not jnp.issubdtype(jnp.result_type(seq_lengths), jnp.integer):
+        raise ValueError(f"seq_lengths is {jnp.result_type(seq_lengths)}; allowed: integers")
+    if not isinstance(seq_lengths, jax.core.Tracer):
+        values = np.asarray(seq_lengths)
+        outside = values[(values < 0) | (values > num_steps)]
+        if outside.size:
+            raise ValueError(
+                f"seq_lengths holds {outside.flat[0]}; allowed: 0 to T = {num_steps}"
+            )
+    return jnp.asarray(seq_lengths, jnp.int32)
+
+
+def _check_weight(recurrent_weight: float | Array, dtype) -> Array:
+    if np.shape(recurrent_weight) != ():
+        raise ValueError(
+            f"recurrent_weight has shape {np.shape(recurrent_weight)}; allowed: a scalar "
+            "(jax.vmap sweeps it)"
+        )
+    if not isinstance(recurrent_weight, jax.core.Tracer) and not math.isfinite(recurrent_weight):
+        raise ValueError(f"recurrent_weight is {float(recurrent_weight)}; allowed: a finite number")
+    return jnp.asarray(recurrent_weight, dtype)

@@ -1,0 +1,200 @@
+"""How the gradient of a loss flows back through time: dL/dcarry_t, its norm, its share of dL/dw.
+
+The adjoint of ``recurrence.py`` runs once. Its norms span hundreds of decades, so each sequence's
+adjoint is divided by a power of two after every step (digits stay those of the plain adjoint)
+and the power is kept as an integer: norms come out as logarithms, finite in float32
+wherever the forward pass is finite (Pascanu, Mikolov, Bengio 2013, arXiv 1211.5063, for why).
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.cells.base import Cell
+from rnn_jax.checks import check_sequence
+from rnn_jax.recurrence import adjoint_step, read_steps, scan_forward, valid_steps
+from rnn_jax.types import Array, Carry, Params
+
+
+class GradientFlow(NamedTuple):
+    """What ``gradient_flow`` measures. Natural logarithms; t = 0 is the initial carry.
+
+    Attributes:
+      loss: [].
+      log_carry_norm: [T+1, B], ln ‖dL/dcarry_t‖₂, the total derivative with respect to the state of
+        step t: -inf where it is zero in the working dtype, nan past a sequence's length and
+        where its last state was not finite.
+      leaf_log_norms: Carry of [T+1, B], the same for each part of the carry alone.
+      log_weight_share: [T, B], ln |share|; entry t-1 is the part of dL/dw that enters at step t.
+      weight_share_sign: [T, B], -1, 0 or 1.
+    """
+
+    loss: Array
+    log_carry_norm: Array
+    leaf_log_norms: Carry
+    log_weight_share: Array
+    weight_share_sign: Array
+
+    @property
+    def carry_norm(self) -> Array:
+        """‖dL/dcarry_t‖₂ [T+1, B]; 0 or inf where the dtype cannot hold it."""
+        return jnp.exp(self.log_carry_norm)
+
+    @property
+    def weight_share(self) -> Array:
+        """Each step's part of dL/dw [T, B]; summed over T and B it is dL/dw."""
+        return self.weight_share_sign * jnp.exp(self.log_weight_share)
+
+
+def gradient_flow(
+    cell: Cell,
+    params: Params,
+    xs: Array,
+    loss: Callable[[Carry, Array], Array],
+    *,
+    initial_carry: Carry | None = None,
+    seq_lengths: Array | None = None,
+    recurrent_weight: float | Array = 1.0,
+) -> GradientFlow:
+    """Measure the gradient of a loss with respect to the state at every time step.
+
+    It is jitted inside with ``loss`` static: pass the same function object again, or put your own
+    ``jax.jit`` around, and equal calls do not trace again. ``jax.vmap`` over ``recurrent_weight``
+    keeps one large matrix product a step. Matrix products run at "highest" precision unless
+    ``jax_default_matmul_precision`` is set.
+
+    Args:
+      cell: a Cell.
+      params: its parameters.
+      xs: inputs [T, *batch, I], in the dtype of params.
+      loss: (last carry, outputs [T, *batch, H]) -> scalar.
+      initial_carry: Carry of [*batch, H]; None means zeros.
+      seq_lengths: valid steps of each sequence, integers [*batch]; None means all T.
+      recurrent_weight: w, a scalar.
+    Returns:
+      GradientFlow.
+    Raises:
+      ValueError: as ``unroll``; a loss that is no function or no scalar.
+    """
+    if not callable(loss):
+        raise ValueError(f"loss is {loss!r}; allowed: a function (last_carry, ys) -> scalar")
+    xs, initial_carry, seq_lengths, weight = check_sequence(
+        cell, params, xs, initial_carry, seq_lengths, recurrent_weight
+    )
+    return _gradient_flow(cell, loss, params, xs, initial_carry, seq_lengths, weight)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _gradient_flow(cell, loss, params, xs, initial_carry, seq_lengths, recurrent_weight):
+    precision = jax.config.jax_default_matmul_precision or "highest"
+    with jax.default_matmul_precision(precision):
+        valid = valid_steps(xs, seq_lengths)
+        steps = read_steps(cell, params, xs, valid, None)
+        last_carry, ys, saved = scan_forward(
+            cell, params, initial_carry, steps, recurrent_weight, reverse=False
+        )
+        value, pullback = jax.vjp(loss, last_carry, ys)
+        if jnp.shape(value) != ():
+            raise ValueError(f"loss returns shape {jnp.shape(value)}; allowed: a scalar")
+        last_grad, ys_grad = pullback(jnp.ones_like(value))
+        if not _reads_outputs(loss, last_carry, ys):
+            ys_grad = None
+
+        def body(scaled, inputs):
+            adjoint, exponent = scaled
+            output_grad, saved_t, step = inputs
+            if output_grad is not None:
+                adjoint, output_grad, exponent = _common_scale(adjoint, output_grad, exponent)
+            adjoint, found = adjoint_step(
+                cell, params, recurrent_weight, adjoint, output_grad, saved_t, step
+            )
+            share = found.weight_share
+            log_share = jnp.log(jnp.abs(share)) + _LN2 * exponent
+            norms = _log_norms(found.state, exponent)
+            return _rescale(adjoint, exponent), (norms, (log_share, jnp.sign(share)))
+
+        exponent = jnp.zeros(xs.shape[1:-1], jnp.int32)
+        first, (norms, shares) = jax.lax.scan(
+            body, _rescale(last_grad, exponent), (ys_grad, saved, steps), reverse=True
+        )
+
+    norms = jax.tree.map(
+        lambda early, late: jnp.concatenate([early[None], late]), _log_norms(*first), norms
+    )
+    known = jnp.all(jnp.stack([jnp.isfinite(leaf).all(-1) for leaf in last_carry]), axis=0)
+    known_steps = known if valid is None else known & valid
+    known = jnp.broadcast_to(known, norms[0].shape).at[1:].set(known_steps)
+    norms = jax.tree.map(lambda norm: jnp.where(known, norm, jnp.nan), norms)
+    shares = jax.tree.map(lambda share: jnp.where(known_steps, share, jnp.nan), shares)
+    return GradientFlow(value, *norms, *shares)
+
+
+_LN2 = 0.6931471805599453
+_HEADROOM = 50  # squares are taken 2^50 larger, so that a leaf far below the largest does not vanish
+
+
+def _log_norms(scaled: Carry, exponent: Array) -> tuple[Array, Carry]:
+    """ln of the norm of scaled * 2^exponent, over all leaves and leaf by leaf: [B] each."""
+
+    def squared_norm(leaf):
+        leaf = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
+        return jnp.sum(jnp.square(leaf * 2.0**_HEADROOM), axis=-1)
+
+    squared_norms = jax.tree.map(squared_norm, scaled)
+    log_scale = _LN2 * (exponent - _HEADROOM)
+    logs = jax.tree.map(
+        lambda squared: 0.5 * jnp.log(squared) + log_scale, (sum(squared_norms), squared_norms)
+    )
+    return logs
+
+
+def _rescale(adjoint: Carry, exponent: Array) -> tuple[Carry, Array]:
+    """Divide each sequence's adjoint by the power of two of its largest entry."""
+    shift = _exponent(adjoint)
+    return _times_power(adjoint, -shift), exponent + shift
+
+
+def _common_scale(
+    adjoint: Carry, output_grad: Array, exponent: Array
+) -> tuple[Carry, Array, Array]:
+    """Bring the scaled adjoint and an unscaled dL/dy_t to the larger of their two exponents."""
+    is_zero = jnp.all(output_grad == 0, axis=-1)
+    common = jnp.where(is_zero, exponent, jnp.maximum(exponent, _exponent((output_grad,))))
+    limit = -jnp.finfo(output_grad.dtype).minexp  # beyond it the smaller one is lost in rounding
+    adjoint = _times_power(adjoint, jnp.maximum(exponent - common, -limit))
+    return adjoint, _times_power(output_grad, jnp.clip(-common, -limit, limit)), common
+
+
+def _exponent(carry: Carry) -> Array:
+    """Exponent of the largest entry over all leaves, int32 [B], such that 2^±exponent is normal."""
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf), axis=-1) for leaf in carry]), axis=0)
+    info, integer = _float_layout(largest.dtype)
+    biased = jax.lax.bitcast_convert_type(largest, integer) >> info.nmant
+    return jnp.clip(biased.astype(jnp.int32) + (info.minexp - 1), info.minexp, -info.minexp)
+
+
+def _times_power(tree, power: Array):
+    """Multiply each leaf [B, H] by 2^power, made from its exponent bits; power must be normal."""
+
+    def times(leaf):
+        info, integer = _float_layout(leaf.dtype)
+        biased = (power - (info.minexp - 1)).astype(integer)
+        factor = jax.lax.bitcast_convert_type(biased << info.nmant, leaf.dtype)
+        return leaf * factor[..., None]
+
+    return jax.tree.map(times, tree)
+
+
+def _float_layout(dtype):
+    info = jnp.finfo(dtype)
+    return info, jnp.dtype(f"int{info.bits}")
+
+
+def _reads_outputs(loss: Callable, last_carry: Carry, ys: Array) -> bool:
+    """Whether the loss uses the outputs at all: a loss on the last carry skips half of the scaling."""
+    jaxpr = jax.make_jaxpr(lambda ys: loss(last_carry, ys))(ys).jaxpr
+    (ys_variable,) = jaxpr.invars
+    return any(ys_variable in eqn.invars for eqn in jaxpr.eqns) or ys_variable in jaxpr.outvars

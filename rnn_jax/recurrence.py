@@ -1,0 +1,280 @@
+"""Unroll a cell over time, and its adjoint: one reversed scan for training and for measurement.
+
+Forward, for t = 1..T:
+
+    recurrent_t       = project_carry(carry_{t-1}, w) = w L(carry_{t-1}) + constant
+    (carry_t, y_t)    = advance(carry_{t-1}, recurrent_t, drive_t)      element-wise
+
+Backward, for t = T..1, with a_t = dLoss/dcarry_t through the later steps:
+
+    (direct, d_recurrent, d_drive, d_state) = pullback of advance at t applied to (a_t, dLoss/dy_t)
+    a_{t-1} = direct + w Lᵀ d_recurrent
+
+``d_state`` is the total derivative of the loss with respect to the state of step t. Because
+the recurrent projection is affine, <Lᵀ d_recurrent, carry_{t-1}> is what step t contributes to
+dLoss/dw, and dLoss/dR is one product of all stacked states after the loop, not T small ones
+in it. Between the passes only the states and ``recurrent`` are kept; gates are computed again.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.cells.base import Cell, zeros_like
+from rnn_jax.checks import check_choice, check_sequence, check_tap, check_whole
+from rnn_jax.types import Array, Carry, Drive, Gates, Params, Recurrent
+
+
+class Steps(NamedTuple):
+    """What a step reads besides its carry, stacked over T."""
+
+    drive: Drive
+    valid: Array | None  # [T, B] bool; None: every step is valid
+    tap: Carry | None  # zeros to differentiate by; None: no tap
+
+
+class Saved(NamedTuple):
+    """What the backward pass needs of a step, stacked over T."""
+
+    carry: Carry  # before the step
+    recurrent: Recurrent
+
+
+class StepGradients(NamedTuple):
+    """What the adjoint finds at a step."""
+
+    state: Carry  # total derivative with respect to the state of this step
+    drive: Drive
+    recurrent: Recurrent
+    weight_share: Array  # [B], this step's part of dLoss/dw
+
+
+def advance(cell: Cell, carry: Carry, recurrent: Recurrent, step: Steps) -> tuple[Carry, Array]:
+    """Compute the element-wise part of one step; past a sequence's length the carry is frozen."""
+    tap = zeros_like(carry) if step.tap is None else step.tap
+    new_carry, output = cell.update(carry, cell.gates(step.drive, recurrent), tap)
+    if step.valid is None:
+        return new_carry, output
+    valid = step.valid[..., None]
+    frozen = jax.tree.map(lambda new, old: jnp.where(valid, new, old), new_carry, carry)
+    return frozen, jnp.where(valid, output, 0)
+
+
+def scan_forward(
+    cell: Cell, params: Params, carry: Carry, steps: Steps, recurrent_weight: Array, reverse: bool
+) -> tuple[Carry, Array, Saved]:
+    """Run all steps; return (last carry, outputs [T, B, H], what the adjoint needs)."""
+
+    def body(carry, step):
+        recurrent = cell.project_carry(params, carry, recurrent_weight)
+        new_carry, output = advance(cell, carry, recurrent, step)
+        return new_carry, (output, Saved(carry, recurrent))
+
+    last_carry, (ys, saved) = jax.lax.scan(body, carry, steps, reverse=reverse)
+    return last_carry, ys, saved
+
+
+def adjoint_step(
+    cell: Cell,
+    params: Params,
+    recurrent_weight: Array,
+    adjoint: Carry,
+    output_grad: Array | None,
+    saved: Saved,
+    step: Steps,
+) -> tuple[Carry, StepGradients]:
+    """Take one step backwards: (a_t, dLoss/dy_t) -> (a_{t-1}, the gradients found at step t)."""
+    tap = zeros_like(saved.carry) if step.tap is None else step.tap
+
+    def of(carry, recurrent, drive, tap):
+        return advance(cell, carry, recurrent, Steps(drive, step.valid, tap))
+
+    (_, output), pullback = jax.vjp(of, saved.carry, saved.recurrent, step.drive, tap)
+    if output_grad is None:
+        output_grad = jnp.zeros_like(output)
+    direct, d_recurrent, d_drive, d_state = pullback((adjoint, output_grad))
+
+    one = jnp.ones_like(recurrent_weight)
+    transpose = jax.vjp(lambda c: cell.project_carry(params, c, one), saved.carry)[1]
+    (through,) = transpose(d_recurrent)
+    share = sum(map(_dot, through, saved.carry))
+    adjoint = jax.tree.map(lambda d, r: d + recurrent_weight * r, direct, through)
+    return adjoint, StepGradients(d_state, d_drive, d_recurrent, share)
+
+
+def _dot(a: Array, b: Array) -> Array:
+    dtype = jnp.promote_types(a.dtype, jnp.float32)
+    return jnp.sum(a.astype(dtype) * b.astype(dtype), axis=-1)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _fused_scan(cell, reverse, params, carry, steps, recurrent_weight):
+    last_carry, ys, _ = scan_forward(cell, params, carry, steps, recurrent_weight, reverse)
+    return last_carry, ys
+
+
+def _fused_forward(cell, reverse, params, carry, steps, recurrent_weight):
+    last_carry, ys, saved = scan_forward(cell, params, carry, steps, recurrent_weight, reverse)
+    return (last_carry, ys), (params, steps, recurrent_weight, saved)
+
+
+def _fused_backward(cell, reverse, residuals, cotangents):
+    params, steps, recurrent_weight, saved = residuals
+    last_grad, ys_grad = cotangents
+
+    def body(adjoint, inputs):
+        return adjoint_step(cell, params, recurrent_weight, adjoint, *inputs)
+
+    carry_grad, found = jax.lax.scan(body, last_grad, (ys_grad, saved, steps), reverse=not reverse)
+    over_time = jax.vjp(lambda p: cell.project_carry(p, saved.carry, recurrent_weight), params)[1]
+    (params_grad,) = over_time(found.recurrent)
+    weight_grad = jnp.sum(found.weight_share).astype(recurrent_weight.dtype)
+    steps_grad = Steps(found.drive, None, None if steps.tap is None else found.state)
+    return params_grad, carry_grad, steps_grad, weight_grad
+
+
+_fused_scan.defvjp(_fused_forward, _fused_backward)
+
+
+def read_steps(
+    cell: Cell, params: Params, xs: Array, valid: Array | None, tap: Carry | None
+) -> Steps:
+    """Project the inputs of all steps at once; what lies in padded places is never read."""
+    if valid is not None:
+        xs, tap = jax.tree.map(lambda a: jnp.where(valid[..., None], a, 0), (xs, tap))
+    return Steps(cell.project_inputs(params, xs), valid, tap)
+
+
+def valid_steps(xs: Array, seq_lengths: Array | None) -> Array | None:
+    """Return valid [T, B]: step t of a sequence is valid while t <= its length."""
+    if seq_lengths is None:
+        return None
+    times = jnp.arange(1, xs.shape[0] + 1).reshape(-1, *[1] * seq_lengths.ndim)
+    return times <= seq_lengths
+
+
+def unroll(
+    cell: Cell,
+    params: Params,
+    xs: Array,
+    *,
+    initial_carry: Carry | None = None,
+    seq_lengths: Array | None = None,
+    reverse: bool = False,
+    recurrent_weight: float | Array = 1.0,
+    checkpoint_every: int | None = None,
+    carry_tap: Carry | None = None,
+    adjoint: str = "fused",
+) -> tuple[Carry, Array]:
+    """Run a cell over a sequence: carry_t, y_t = step(carry_{t-1}, x_t), t = 1..T.
+
+    Differentiable in every array argument. It is jitted inside: equal calls do not trace again.
+
+    Args:
+      cell: a Cell, for example ``lstm(64)``.
+      params: its parameters, ``cell.init(key, input_size)``.
+      xs: inputs [T, *batch, I], any number of batch axes, in the dtype of params.
+      initial_carry: Carry of [*batch, H]; None means zeros.
+      seq_lengths: valid steps of each sequence, integers [*batch], 0 <= n <= T; None means all T.
+        Past a length outputs are zero and the carry stays frozen; padding (NaN included) reaches
+        no value and no gradient. Length 0 gives the initial carry.
+      reverse: run from step T down to step 1; outputs stay indexed by input time.
+      recurrent_weight: w, a scalar that multiplies the recurrent product; ``jax.vmap`` sweeps it.
+      checkpoint_every: keep the carry every so many steps only and compute the steps between
+        again in the backward pass: memory ~ T / checkpoint_every + checkpoint_every.
+      carry_tap: zeros stacked like the carries of steps 1..T (Carry of [T, *batch, H], by input
+        time). The gradient with respect to it is dL/dcarry_t, the total derivative of any loss
+        with respect to the state of step t: every later use counts, its own output included
+        (PyTorch's ``retain_grad`` on h_t and c_t).
+      adjoint: "fused", or "autodiff" for ordinary differentiation of the plain scan (the oracle;
+        forward mode works through it).
+    Returns:
+      (carry at the last valid step, outputs [T, *batch, H]).
+    Raises:
+      ValueError: a shape, dtype, length or setting that does not fit; one line, before compiling.
+    """
+    xs, initial_carry, seq_lengths, weight = check_sequence(
+        cell, params, xs, initial_carry, seq_lengths, recurrent_weight
+    )
+    check_choice("adjoint", adjoint, ("fused", "autodiff"))
+    if checkpoint_every is not None:
+        check_whole("checkpoint_every", checkpoint_every, 1)
+    if carry_tap is not None:
+        check_tap(carry_tap, initial_carry, xs.shape[0])
+    return _unroll(
+        cell,
+        bool(reverse),
+        adjoint,
+        checkpoint_every,
+        params,
+        xs,
+        initial_carry,
+        seq_lengths,
+        carry_tap,
+        weight,
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _unroll(
+    cell, reverse, adjoint, checkpoint_every, params, xs, carry, seq_lengths, tap, recurrent_weight
+):
+    def segment(carry, part):
+        steps = read_steps(cell, params, *part)
+        if adjoint == "fused":
+            return _fused_scan(cell, reverse, params, carry, steps, recurrent_weight)
+        return scan_forward(cell, params, carry, steps, recurrent_weight, reverse)[:2]
+
+    parts = (xs, valid_steps(xs, seq_lengths), tap)
+    if checkpoint_every is None or checkpoint_every >= xs.shape[0]:
+        return segment(carry, parts)
+    return _scan_segments(segment, carry, parts, xs.shape[0], checkpoint_every, reverse)
+
+
+def _scan_segments(segment, carry, parts, num_steps, every, reverse):
+    """Scan over segments of ``every`` steps, keeping the carries between them alone."""
+    segment = jax.checkpoint(segment, prevent_cse=False)
+    odd = num_steps % every  # the steps left over are computed last
+    split = odd if reverse else num_steps - odd
+    early, late = (jax.tree.map(lambda a, s=s: a[s], parts) for s in (slice(split), slice(split, None)))
+    whole, rest = (late, early) if reverse else (early, late)
+    whole = jax.tree.map(lambda a: a.reshape(-1, every, *a.shape[1:]), whole)
+    carry, ys = jax.lax.scan(segment, carry, whole, reverse=reverse)
+    ys = ys.reshape(-1, *ys.shape[2:])
+    if not odd:
+        return carry, ys
+    carry, rest_ys = segment(carry, rest)
+    return carry, jnp.concatenate([rest_ys, ys] if reverse else [ys, rest_ys])
+
+
+def gate_values(
+    cell: Cell,
+    params: Params,
+    xs: Array,
+    *,
+    initial_carry: Carry | None = None,
+    seq_lengths: Array | None = None,
+    reverse: bool = False,
+    recurrent_weight: float | Array = 1.0,
+) -> Gates:
+    """Return every gate of the cell over time: Gates of [T, *batch, H], zero past a length.
+
+    Args and errors: as ``unroll``.
+    """
+    xs, initial_carry, seq_lengths, weight = check_sequence(
+        cell, params, xs, initial_carry, seq_lengths, recurrent_weight
+    )
+    return _gate_values(cell, bool(reverse), params, xs, initial_carry, seq_lengths, weight)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _gate_values(cell, reverse, params, xs, carry, seq_lengths, recurrent_weight):
+    valid = valid_steps(xs, seq_lengths)
+    steps = read_steps(cell, params, xs, valid, None)
+    _, _, saved = scan_forward(cell, params, carry, steps, recurrent_weight, reverse)
+    gates = cell.gates(steps.drive, saved.recurrent)  # element-wise: all steps at once
+    if valid is None:
+        return gates
+    return jax.tree.map(lambda gate: jnp.where(valid[..., None], gate, 0), gates)
