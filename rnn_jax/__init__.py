@@ -3,6 +3,7 @@
 from rnn_jax.cells import CELLS, Cell, elman, gru, lstm, param_count, sru, step
 from rnn_jax.gradient_flow import GradientFlow, gradient_flow
 from rnn_jax.recurrence import gate_values, unroll
+from rnn_jax.regimes import horizon, regime, slope
 
 __version__ = "0.1.0"
 
@@ -14,8 +15,11 @@ __all__ = [
     "gate_values",
     "gradient_flow",
     "gru",
+    "horizon",
     "lstm",
     "param_count",
+    "regime",
+    "slope",
     "sru",
     "step",
     "unroll",

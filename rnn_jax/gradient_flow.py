@@ -144,9 +144,9 @@ def _log_norms(scaled: Carry, exponent: Array) -> tuple[Array, Carry]:
         return jnp.sum(jnp.square(leaf * 2.0**_HEADROOM), axis=-1)
 
     squared_norms = jax.tree.map(squared_norm, scaled)
-    log_scale = _LN2 * (exponent - _HEADROOM)
-    logs = jax.tree.map(
-        lambda squared: 0.5 * jnp.log(squared) + log_scale, (sum(squared_norms), squared_norms)
+    log_scale = 2.0 * _LN2 * (exponent - _HEADROOM)
+    logs = jax.tree.map(  # halved last: one product to add leaves compilers one way to round
+        lambda squared: 0.5 * (jnp.log(squared) + log_scale), (sum(squared_norms), squared_norms)
     )
     return logs
 

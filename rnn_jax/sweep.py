@@ -1,11 +1,12 @@
 """Evaluate a function at many sweep points: in chunks that fit the cache, over all local devices.
 
 A sweep is bound by memory traffic once the states that it saves leave the cache, so the points
-are vmapped a chunk at a time. The chunk does not depend on the number of devices, and neither
-do the results.
+are vmapped a chunk at a time. The chunk does not depend on the number of devices, and neither do
+the bits of a recurrence in ``fn``; sums over other axes belong on the host.
 """
 
 import math
+import os
 from collections.abc import Callable
 
 import jax
@@ -29,18 +30,24 @@ def make_sweep(fn: Callable, chunk_size: int, devices: list | None = None) -> Ca
     devices = jax.local_devices() if devices is None else devices
 
     def on_device(points, shared):
-        return jax.lax.map(lambda point: fn(point, *shared), points, batch_size=chunk_size)
+        def chunk(points):
+            # the barriers keep a loop over one chunk from being merged with what is around it:
+            # other fusions, other last bits
+            points = jax.lax.optimization_barrier(points)
+            return jax.lax.optimization_barrier(jax.vmap(lambda point: fn(point, *shared))(points))
+
+        chunks = jax.tree.map(lambda a: a.reshape(-1, chunk_size, *a.shape[1:]), points)
+        found = jax.lax.map(chunk, chunks)
+        return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), found)
 
     @jax.jit
     def swept(points, *shared):
         num_points = jax.tree.leaves(points)[0].shape[0]
         num_chunks = -(-num_points // chunk_size)
         used = devices[:num_chunks]  # less than a chunk a device is not worth the hand-over
-        if len(used) == 1:
-            return on_device(points, shared)
-        mesh = jax.make_mesh((len(used),), ("points",), (AxisType.Auto,), devices=used)
         padding = -num_points % (chunk_size * len(used))
         padded = jax.tree.map(lambda a: jnp.concatenate([a, jnp.repeat(a[-1:], padding, 0)]), points)
+        mesh = jax.make_mesh((len(used),), ("points",), (AxisType.Auto,), devices=used)
         spread = jax.shard_map(
             on_device,
             mesh=mesh,
@@ -53,9 +60,10 @@ def make_sweep(fn: Callable, chunk_size: int, devices: list | None = None) -> Ca
     return swept
 
 
-def chunk_size(saved_bytes: int) -> int:
+def chunk_size(saved_bytes: int, num_points: int) -> int:
     """Choose the power of two of points whose saved states come nearest to the cache's size."""
-    return max(2, 2 ** round(math.log2(max(CACHE_BYTES / saved_bytes, 1.0))))
+    fitting = 2 ** round(math.log2(max(CACHE_BYTES / saved_bytes, 1.0)))
+    return min(max(2, fitting), num_points)
 
 
 def saved_bytes(cell, params, xs) -> int:
@@ -65,3 +73,11 @@ def saved_bytes(cell, params, xs) -> int:
     recurrent = jax.eval_shape(cell.project_carry, params, carry, weight)
     per_step = sum(np.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves((carry, recurrent)))
     return int(per_step) * xs.shape[0]
+
+
+def use_all_cores() -> None:
+    """Make one JAX device of every CPU core: element-wise work in a scan uses one thread a device.
+
+    Call it before JAX computes anything; it does not touch other accelerators.
+    """
+    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from rnn_jax.cells import initializers
 from rnn_jax.cells.base import Cell, cell_factory
@@ -24,17 +25,17 @@ ACTIVATIONS = {
 
 
 class ElmanParams(NamedTuple):
-    kernel: Array  # [I, H]
-    recurrent_kernel: Array  # [H, H]
-    bias: Array  # [H]
+    kernel: Float[Array, "I H"]
+    recurrent_kernel: Float[Array, "H H"]
+    bias: Float[Array, "H"]
 
 
 class ElmanCarry(NamedTuple):
-    hidden: Array  # [B, H]
+    hidden: Float[Array, "*B H"]
 
 
 class ElmanGates(NamedTuple):
-    candidate: Array  # [B, H], f of the pre-activation: an Elman unit has no gate around it
+    candidate: Float[Array, "*B H"]  # f of the pre-activation: an Elman unit has no gate around it
 
 
 def init(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from rnn_jax.cells import initializers
 from rnn_jax.cells.base import Cell, cell_factory, init_blocks, memory_gate_bias, project
@@ -20,22 +21,22 @@ from rnn_jax.types import Array, Initializer, Key
 
 
 class GRUParams(NamedTuple):
-    kernel: Array  # [I, 3H]
-    recurrent_kernel: Array  # [H, 3H]
-    bias: Array  # [3H]
-    recurrent_bias: Array  # [3H]
+    kernel: Float[Array, "I 3*H"]
+    recurrent_kernel: Float[Array, "H 3*H"]
+    bias: Float[Array, "3*H"]
+    recurrent_bias: Float[Array, "3*H"]
 
 
 class GRUCarry(NamedTuple):
-    hidden: Array  # [B, H]
+    hidden: Float[Array, "*B H"]
 
 
 class GRUGates(NamedTuple):
     """Also the shape of what the inputs and the state send to each gate."""
 
-    reset: Array  # [B, H]
-    update: Array
-    candidate: Array
+    reset: Float[Array, "*B H"]
+    update: Float[Array, "*B H"]
+    candidate: Float[Array, "*B H"]
 
 
 def init(

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from rnn_jax.cells import initializers
 from rnn_jax.cells.base import Cell, cell_factory, init_blocks, memory_gate_bias, project
@@ -23,23 +24,23 @@ from rnn_jax.types import Array, Initializer, Key
 
 
 class LSTMParams(NamedTuple):
-    kernel: Array  # [I, 4H]
-    recurrent_kernel: Array  # [H, 4H]
-    bias: Array  # [4H]
+    kernel: Float[Array, "I 4*H"]
+    recurrent_kernel: Float[Array, "H 4*H"]
+    bias: Float[Array, "4*H"]
 
 
 class LSTMCarry(NamedTuple):
-    hidden: Array  # [B, H]
-    cell: Array  # [B, H]
+    hidden: Float[Array, "*B H"]
+    cell: Float[Array, "*B H"]
 
 
 class LSTMGates(NamedTuple):
     """Also the shape of what the inputs and the state send to each gate."""
 
-    input: Array  # [B, H]
-    forget: Array
-    candidate: Array
-    output: Array
+    input: Float[Array, "*B H"]
+    forget: Float[Array, "*B H"]
+    candidate: Float[Array, "*B H"]
+    output: Float[Array, "*B H"]
 
 
 def init(

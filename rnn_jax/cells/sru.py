@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
 from rnn_jax.cells import initializers
 from rnn_jax.cells.base import Cell, cell_factory, init_blocks, memory_gate_bias, project
@@ -22,27 +23,27 @@ from rnn_jax.types import Array, Initializer, Key
 
 
 class SRUParams(NamedTuple):
-    kernel: Array  # [I, 3H], or [I, 4H] where I ≠ H
-    recurrent_vector: Array  # [2H]: v_f, v_r
-    bias: Array  # [2H]: b_f, b_r
+    kernel: Float[Array, "I 3*H"]  # or [I, 4H] where I ≠ H
+    recurrent_vector: Float[Array, "2*H"]  # v_f, v_r
+    bias: Float[Array, "2*H"]  # b_f, b_r
 
 
 class SRUCarry(NamedTuple):
-    cell: Array  # [B, H]
+    cell: Float[Array, "*B H"]
 
 
 class SRUGates(NamedTuple):
     """Also the shape of what the inputs send to each gate; the last two are linear in x."""
 
-    forget: Array  # [B, H]
-    reset: Array
-    candidate: Array  # W x_t
-    skip: Array  # x_t, or its projection
+    forget: Float[Array, "*B H"]
+    reset: Float[Array, "*B H"]
+    candidate: Float[Array, "*B H"]  # W x_t
+    skip: Float[Array, "*B H"]  # x_t, or its projection
 
 
 class SRURecurrent(NamedTuple):
-    forget: Array  # [B, H]
-    reset: Array
+    forget: Float[Array, "*B H"]
+    reset: Float[Array, "*B H"]
 
 
 def init(

@@ -1,0 +1,85 @@
+"""Sweep the recurrent weight and measure the gradient's norm at every time step."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from rnn_jax.cells import CELLS
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is swept (cells × weights × seeds) and what is held."""
+
+    cells: tuple[str, ...] = tuple(CELLS)
+    """cells to sweep"""
+    weights: tuple[float, ...] = tuple(0.25 * i for i in range(1, 17))
+    """recurrent weights w, each a sweep point"""
+    num_seeds: int = 4
+    """draws of parameters, inputs and loss at every point"""
+    seed: int = 0
+    """root of all randomness"""
+    recurrent_matrix: Literal["orthogonal", "gaussian", "identity", "scalar"] = "orthogonal"
+    """law of R; scalar is one unit with R = 1"""
+    gain: float = 1.0
+    """factor on R: its spectral radius (gaussian: for large H)"""
+    activation: Literal["tanh", "relu", "sigmoid", "identity"] = "tanh"
+    """of the Elman cell"""
+    hidden_size: int = 64
+    """H"""
+    num_steps: int = 200
+    """T"""
+    batch_size: int = 8
+    """B, sequences at every point"""
+    input: Literal["text", "noise", "none"] = "text"
+    """windows of the standard library's source through a random embedding; white noise; or zeros"""
+    input_size: int = 32
+    """I, size of the byte embedding (noise drives each unit by itself: I = H)"""
+    noise_variance: float = 1.0
+    """of the white noise"""
+    initial_state: float = 0.0
+    """standard deviation of the initial carry"""
+    loss: Literal["last_state", "next_byte"] = "last_state"
+    """random projection of the last state; or cross-entropy of the next byte at every step"""
+    drop_first: int = 20
+    """steps left out of the slope's fit, where the state has not reached its regime"""
+    block_size: int = 64
+    """weights computed by one call"""
+    precision: Literal["highest", "high", "default"] = "highest"
+    """of matrix products"""
+    dtype: Literal["float32", "float64"] = "float32"
+
+    def __post_init__(self):
+        for name in self.cells:
+            if name not in CELLS:
+                raise ValueError(f"cells holds {name!r}; allowed: {', '.join(CELLS)}")
+        for weight in self.weights:
+            if not math.isfinite(weight):
+                raise ValueError(f"weights holds {weight}; allowed: finite numbers")
+        for name in ("cells", "weights"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"{name} is {values}; allowed: one or more, each once")
+        least = {"seed": 0, "drop_first": 0}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type in (int, "int") and value < least.get(field.name, 1):
+                raise ValueError(
+                    f"{field.name} is {value}; allowed: at least {least.get(field.name, 1)}"
+                )
+        for name in ("gain", "noise_variance", "initial_state"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; allowed: a finite number from 0"
+                )
+        if self.drop_first > self.num_steps - 1:
+            raise ValueError(
+                f"drop_first is {self.drop_first}; allowed: up to num_steps - 1 = "
+                f"{self.num_steps - 1}"
+            )
+        if self.recurrent_matrix == "scalar" and self.hidden_size != 1:
+            raise ValueError(
+                f"recurrent_matrix scalar has hidden_size {self.hidden_size}; allowed: 1"
+            )
+        if self.loss == "next_byte" and self.input != "text":
+            raise ValueError(f"loss next_byte has input {self.input}; allowed: text")

@@ -1,0 +1,26 @@
+"""Dataset -> figures; nothing is computed here."""
+
+from pathlib import Path
+
+import xarray as xr
+
+from rnn_jax.plotting import gradient_flow as figures
+from rnn_jax.plotting.style import house_style
+
+FIGURES = {
+    "norm_against_time": figures.norm_against_time,
+    "norm_by_weight_and_time": figures.norm_by_weight_and_time,
+    "slope_against_weight": figures.slope_against_weight,
+    "weight_share": figures.weight_share,
+}
+
+
+def save_figures(dataset: xr.Dataset, folder: Path) -> list[Path]:
+    """Draw every figure as PNG into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    with house_style():
+        for name, draw in FIGURES.items():
+            paths.append(folder / f"{name}.png")
+            draw(dataset).savefig(paths[-1])
+    return paths

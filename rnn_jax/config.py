@@ -1,0 +1,151 @@
+"""Configs: trees of frozen dataclasses that make the command line and round-trip through JSON.
+
+Defaults live in the dataclass only. A config checks its values in ``__post_init__``.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import re
+import sys
+import types
+import typing
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """What every experiment takes beside its config; none of it changes a number."""
+
+    out: Path = Path("runs")
+    """folder of the run directories"""
+    config: Path | None = None
+    """JSON file with settings; flags on the command line go before it"""
+    force: bool = False
+    """compute again although a finished run of this config is there"""
+
+
+def to_json(config) -> str:
+    """Write a config as indented JSON, fields in their order."""
+    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+
+
+def from_json(config_class: type[ConfigT], text: str) -> ConfigT:
+    """Read a config; an unknown key or a value of the wrong kind is an error of one line."""
+    try:
+        tree = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    return _structure(config_class, tree, "")
+
+
+def content_hash(config) -> str:
+    """Hash a config's content: 12 hex digits that name its run directory."""
+    canonical = json.dumps(dataclasses.asdict(config), sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def parse_command_line(
+    config_class: type[ConfigT], prog: str, argv: list[str] | None = None
+) -> tuple[ConfigT, RunOptions]:
+    """Read (config, options) from the command line; leave with one line and code 2 on bad input."""
+    import tyro
+
+    argv = sys.argv[1:] if argv is None else argv
+    default = config_class()
+    for i, argument in enumerate(argv):
+        flag, _, value = argument.partition("=")
+        if flag == "--config":
+            name = value or "".join(argv[i + 1 : i + 2])
+            default = _read_file(config_class, name)
+    arguments = dataclasses.make_dataclass(
+        "Arguments",
+        [("settings", config_class, default), ("options", RunOptions, RunOptions())],
+        frozen=True,
+    )
+    arguments.__doc__ = sys.modules[config_class.__module__].__doc__
+    error_text = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(error_text):
+            parsed, unknown = tyro.cli(
+                arguments,
+                prog=prog,
+                args=argv,
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+                return_unknown_args=True,
+            )
+    except ValueError as error:
+        leave(str(error))
+    except SystemExit as stop:
+        if stop.code:
+            leave(_first_message(error_text.getvalue()))
+        raise
+    if unknown:
+        fields = dataclasses.fields(config_class) + dataclasses.fields(RunOptions)
+        allowed = " ".join("--" + field.name.replace("_", "-") for field in fields)
+        leave(f"unknown argument {unknown[0]}; allowed: {allowed}")
+    return parsed.settings, parsed.options
+
+
+def leave(message: str, code: int = 2) -> NoReturn:
+    """Print one line to standard error and exit."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _read_file(config_class: type[ConfigT], path: str) -> ConfigT:
+    if not path:
+        leave("--config has no value; allowed: a JSON file")
+    try:
+        return from_json(config_class, Path(path).read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        leave(f"--config {path}: {getattr(error, 'strerror', None) or error}")
+    except ValueError as error:
+        leave(f"--config {path}: {error}")
+
+
+def _first_message(box: str) -> str:
+    """Take the message, and the form that is allowed, out of the frame that tyro draws around it."""
+    lines = [line.strip(" │") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    message, *rest = re.split(r"─{3,}", " ".join(lines))
+    message = message.replace("Error parsing settings: ", "")
+    form = re.search(r"(--\S+ [A-Z]+)\b", " ".join(rest))
+    if form and "allowed" not in message:
+        message += f"; allowed: {form.group(1)}"
+    return re.sub(r"\s+", " ", message).strip().replace(" ;", ";")
+
+
+def _structure(kind: Any, value: Any, where: str) -> Any:
+    """Build a value of type ``kind`` (dataclass, tuple[T, ...], Literal, scalar or None) strictly."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where or 'the config'} is {value!r}; allowed: an object")
+        hints = typing.get_type_hints(kind)
+        names = [field.name for field in dataclasses.fields(kind)]
+        for key in value:
+            if key not in names:
+                raise ValueError(f"unknown key {where}{key}; allowed: {', '.join(names)}")
+        return kind(**{k: _structure(hints[k], v, f"{where}{k}") for k, v in value.items()})
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ValueError(f"{where} is {value!r}; allowed: a list")
+        return tuple(_structure(arguments[0], item, where) for item in value)
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise ValueError(f"{where} is {value!r}; allowed: {', '.join(map(str, arguments))}")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _structure(next(a for a in arguments if a is not type(None)), value, where)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{where} is {value!r}; allowed: {kind.__name__}")
+    return value

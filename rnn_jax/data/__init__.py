@@ -1,0 +1,1 @@
+"""Data: what the experiments read, from packages and from the machine itself."""

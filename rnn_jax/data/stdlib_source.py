@@ -1,0 +1,48 @@
+"""Real text that every machine has: the Python standard library's own source, as bytes.
+
+Licence: PSF. Tests, encodings/ and pydoc_data/ are left out (not every distribution ships the
+tests; the other two are tables). The text belongs to a Python version: record its hash.
+"""
+
+import functools
+import hashlib
+import platform
+import sysconfig
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from rnn_jax.types import Array, Key
+
+LEFT_OUT = {"encodings", "pydoc_data", "site-packages", "test", "tests", "idle_test"}
+
+
+class Corpus(NamedTuple):
+    text: np.ndarray  # [bytes] uint8
+    source: str  # says what it is: Python version and content hash
+
+
+@functools.cache
+def stdlib_source() -> Corpus:
+    """Read all modules, in the order of their paths."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    files = [
+        path for path in root.rglob("*.py") if not LEFT_OUT & set(path.relative_to(root).parts)
+    ]
+    text = b"".join(path.read_bytes() for path in sorted(files))
+    digest = hashlib.sha256(text).hexdigest()[:12]
+    source = f"Python {platform.python_version()} standard library, {len(text)} bytes, {digest}"
+    return Corpus(np.frombuffer(text, np.uint8), source)
+
+
+def random_windows(corpus: Corpus, key: Key, num_windows: int, length: int) -> np.ndarray:
+    """Cut windows at random places: bytes [length, num_windows], time-major."""
+    last_start = len(corpus.text) - length
+    if last_start < 0:
+        raise ValueError(f"a window has {length} bytes; allowed: up to {len(corpus.text)}")
+    starts: Array = jax.random.randint(
+        key, (num_windows,), 0, last_start + 1, np.int32  # not what x64 makes of int
+    )
+    return corpus.text[np.asarray(starts) + np.arange(length)[:, None]]

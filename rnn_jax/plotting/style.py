@@ -1,0 +1,55 @@
+"""One look for every figure: sizes, the colours of the cells, and how huge ranges are labelled.
+
+Colours: Okabe & Ito (2008), which colour-blind readers tell apart; each cell has a marker as well.
+"""
+
+from contextlib import AbstractContextManager
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+mpl.use("Agg")
+
+CELL_LABELS = {"elman": "Elman", "lstm": "LSTM", "gru": "GRU", "sru": "SRU"}
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def house_style() -> AbstractContextManager:
+    """Return the context in which every figure is drawn and saved."""
+    return mpl.rc_context(
+        {
+            "figure.dpi": 150,
+            "savefig.bbox": "tight",
+            "font.size": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+            "legend.frameon": False,
+            "image.interpolation": "nearest",
+        }
+    )
+
+
+def cell_style(index: int) -> dict:
+    """Colour and marker of the index-th cell."""
+    return {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
+
+
+def cell_label(name: str) -> str:
+    """Write a cell's name as papers do."""
+    return CELL_LABELS.get(name, name)
+
+
+def label_powers_of_ten(axis) -> None:
+    """Label an axis that shows log10 values as powers of ten (ranges beyond what floats hold)."""
+    axis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"$10^{{{value:.0f}}}$"))
+
+
+def without_grid(axes: Axes) -> None:
+    """Prepare axes for an image."""
+    axes.grid(False)
+    axes.tick_params(length=3)

@@ -1,0 +1,66 @@
+"""Record where numbers come from: command, code, versions, device, precision, time."""
+
+import datetime
+import hashlib
+import platform
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import jax
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "xarray", "zarr")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def environment_record(**more) -> dict:
+    """Describe the process that computes: JSON-ready."""
+    device = jax.devices()[0]
+    return {
+        "command": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),
+        "commit": _git("rev-parse", "HEAD"),
+        "uncommitted_changes": bool(_git("status", "--porcelain")),
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "machine": platform.platform(),
+        "processor": processor_name(),
+        "device": device.device_kind,
+        "backend": jax.default_backend(),
+        "num_devices": jax.local_device_count(),
+        "x64": jax.config.jax_enable_x64,
+        "matmul_precision": jax.config.jax_default_matmul_precision or "highest",
+        "time_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **more,
+    }
+
+
+def processor_name() -> str:
+    """Name the processor, as exactly as the system tells."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def code_hash(*folders: Path) -> str:
+    """Hash the Python files of ``folders``: 12 hex digits; a result is stale once it changes."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _git(*arguments: str) -> str | None:
+    """Ask git about the checkout; None where there is none."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None
