@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from rnn_jax.cells.base import Cell
 from rnn_jax.types import Array, Carry, Params
@@ -76,9 +77,7 @@ def _check_tree(name: str, tree, expected, dtype, where: str) -> None:
     for field, given, wanted in zip(expected._fields, tree, expected, strict=True):
         shape, given_dtype = np.shape(given), jnp.result_type(given)
         if shape != wanted.shape:
-            raise ValueError(
-                f"{name}.{field} has shape {shape}; allowed: {wanted.shape} ({where})"
-            )
+            raise ValueError(f"{name}.{field} has shape {shape}; allowed: {wanted.shape} ({where})")
         if given_dtype != dtype:
             raise ValueError(f"{name}.{field} is {given_dtype}; allowed: {dtype}, as xs")
 
@@ -90,13 +89,11 @@ def _check_lengths(seq_lengths: Array, batch: tuple[int, ...], num_steps: int) -
         )
     if not jnp.issubdtype(jnp.result_type(seq_lengths), jnp.integer):
         raise ValueError(f"seq_lengths is {jnp.result_type(seq_lengths)}; allowed: integers")
-    if not isinstance(seq_lengths, jax.core.Tracer):
+    if not isinstance(seq_lengths, Tracer):
         values = np.asarray(seq_lengths)
         outside = values[(values < 0) | (values > num_steps)]
         if outside.size:
-            raise ValueError(
-                f"seq_lengths holds {outside.flat[0]}; allowed: 0 to T = {num_steps}"
-            )
+            raise ValueError(f"seq_lengths holds {outside.flat[0]}; allowed: 0 to T = {num_steps}")
     return jnp.asarray(seq_lengths, jnp.int32)
 
 
@@ -106,6 +103,6 @@ def _check_weight(recurrent_weight: float | Array, dtype) -> Array:
             f"recurrent_weight has shape {np.shape(recurrent_weight)}; allowed: a scalar "
             "(jax.vmap sweeps it)"
         )
-    if not isinstance(recurrent_weight, jax.core.Tracer) and not math.isfinite(recurrent_weight):
+    if not isinstance(recurrent_weight, Tracer) and not math.isfinite(recurrent_weight):
         raise ValueError(f"recurrent_weight is {float(recurrent_weight)}; allowed: a finite number")
     return jnp.asarray(recurrent_weight, dtype)

@@ -13,9 +13,12 @@ import sys
 import types
 import typing
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
-ConfigT = TypeVar("ConfigT")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+ConfigT = TypeVar("ConfigT", bound="DataclassInstance")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +75,7 @@ def parse_command_line(
     error_text = io.StringIO()
     try:
         with contextlib.redirect_stderr(error_text):
-            parsed, unknown = tyro.cli(
+            parsed, unknown = cast(Any, tyro.cli)(
                 arguments,
                 prog=prog,
                 args=argv,
@@ -110,7 +113,7 @@ def _read_file(config_class: type[ConfigT], path: str) -> ConfigT:
 
 
 def _first_message(box: str) -> str:
-    """Take the message, and the form that is allowed, out of the frame that tyro draws around it."""
+    """Take the message, and the form that is allowed, out of the frame that tyro draws."""
     lines = [line.strip(" │") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
     message, *rest = re.split(r"─{3,}", " ".join(lines))
     message = message.replace("Error parsing settings: ", "")
@@ -121,7 +124,7 @@ def _first_message(box: str) -> str:
 
 
 def _structure(kind: Any, value: Any, where: str) -> Any:
-    """Build a value of type ``kind`` (dataclass, tuple[T, ...], Literal, scalar or None) strictly."""
+    """Build a ``kind`` (dataclass, tuple[T, ...], Literal, scalar or None) strictly."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):

@@ -89,7 +89,7 @@ def gradient_flow(
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _gradient_flow(cell, loss, params, xs, initial_carry, seq_lengths, recurrent_weight):
-    precision = jax.config.jax_default_matmul_precision or "highest"
+    precision = jax.default_matmul_precision.value or "highest"
     with jax.default_matmul_precision(precision):
         valid = valid_steps(xs, seq_lengths)
         steps = read_steps(cell, params, xs, valid, None)
@@ -102,6 +102,8 @@ def _gradient_flow(cell, loss, params, xs, initial_carry, seq_lengths, recurrent
         last_grad, ys_grad = pullback(jnp.ones_like(value))
         if not _reads_outputs(loss, last_carry, ys):
             ys_grad = None
+        elif valid is not None:
+            ys_grad = jnp.where(valid[..., None], ys_grad, 0)
 
         def body(scaled, inputs):
             adjoint, exponent = scaled
@@ -133,7 +135,9 @@ def _gradient_flow(cell, loss, params, xs, initial_carry, seq_lengths, recurrent
 
 
 _LN2 = 0.6931471805599453
-_HEADROOM = 50  # squares are taken 2^50 larger, so that a leaf far below the largest does not vanish
+_HEADROOM = (
+    50  # squares are taken 2^50 larger, so that a leaf far below the largest does not vanish
+)
 
 
 def _log_norms(scaled: Carry, exponent: Array) -> tuple[Array, Carry]:
@@ -161,11 +165,13 @@ def _common_scale(
     adjoint: Carry, output_grad: Array, exponent: Array
 ) -> tuple[Carry, Array, Array]:
     """Bring the scaled adjoint and an unscaled dL/dy_t to the larger of their two exponents."""
+    (output_grad,), output_exponent = _rescale((output_grad,), jnp.zeros_like(exponent))
     is_zero = jnp.all(output_grad == 0, axis=-1)
-    common = jnp.where(is_zero, exponent, jnp.maximum(exponent, _exponent((output_grad,))))
-    limit = -jnp.finfo(output_grad.dtype).minexp  # beyond it the smaller one is lost in rounding
-    adjoint = _times_power(adjoint, jnp.maximum(exponent - common, -limit))
-    return adjoint, _times_power(output_grad, jnp.clip(-common, -limit, limit)), common
+    common = jnp.where(is_zero, exponent, jnp.maximum(exponent, output_exponent))
+    smallest = jnp.finfo(output_grad.dtype).minexp  # below it the lesser one is lost in rounding
+    adjoint = _times_power(adjoint, jnp.maximum(exponent - common, smallest))
+    output_grad = _times_power(output_grad, jnp.clip(output_exponent - common, smallest, 0))
+    return adjoint, output_grad, common
 
 
 def _exponent(carry: Carry) -> Array:
@@ -194,7 +200,7 @@ def _float_layout(dtype):
 
 
 def _reads_outputs(loss: Callable, last_carry: Carry, ys: Array) -> bool:
-    """Whether the loss uses the outputs at all: a loss on the last carry skips half of the scaling."""
+    """Tell whether the loss uses the outputs at all; where not, half of the scaling is skipped."""
     jaxpr = jax.make_jaxpr(lambda ys: loss(last_carry, ys))(ys).jaxpr
     (ys_variable,) = jaxpr.invars
     return any(ys_variable in eqn.invars for eqn in jaxpr.eqns) or ys_variable in jaxpr.outvars

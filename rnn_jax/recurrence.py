@@ -16,6 +16,8 @@ dLoss/dw, and dLoss/dR is one product of all stacked states after the loop, not 
 in it. Between the passes only the states and ``recurrent`` are kept; gates are computed again.
 """
 
+import functools
+import operator
 from functools import partial
 from typing import NamedTuple
 
@@ -99,7 +101,7 @@ def adjoint_step(
     one = jnp.ones_like(recurrent_weight)
     transpose = jax.vjp(lambda c: cell.project_carry(params, c, one), saved.carry)[1]
     (through,) = transpose(d_recurrent)
-    share = sum(map(_dot, through, saved.carry))
+    share = functools.reduce(operator.add, map(_dot, through, saved.carry))
     adjoint = jax.tree.map(lambda d, r: d + recurrent_weight * r, direct, through)
     return adjoint, StepGradients(d_state, d_drive, d_recurrent, share)
 
@@ -238,7 +240,9 @@ def _scan_segments(segment, carry, parts, num_steps, every, reverse):
     segment = jax.checkpoint(segment, prevent_cse=False)
     odd = num_steps % every  # the steps left over are computed last
     split = odd if reverse else num_steps - odd
-    early, late = (jax.tree.map(lambda a, s=s: a[s], parts) for s in (slice(split), slice(split, None)))
+    early, late = (
+        jax.tree.map(lambda a, s=s: a[s], parts) for s in (slice(split), slice(split, None))
+    )
     whole, rest = (late, early) if reverse else (early, late)
     whole = jax.tree.map(lambda a: a.reshape(-1, every, *a.shape[1:]), whole)
     carry, ys = jax.lax.scan(segment, carry, whole, reverse=reverse)

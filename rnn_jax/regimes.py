@@ -4,6 +4,7 @@ All take ln‖dL/dcarry_t‖ as ``gradient_flow`` gives it: [T+1, ...], t = 0 fi
 """
 
 import jax.numpy as jnp
+import numpy as np
 
 from rnn_jax.checks import check_whole
 from rnn_jax.types import Array
@@ -11,7 +12,7 @@ from rnn_jax.types import Array
 REGIMES = ("vanishing", "neutral", "exploding")
 
 
-def slope(log_norm: Array, drop_first: int = 0) -> Array:
+def slope(log_norm: Array | np.ndarray, drop_first: int = 0) -> Array:
     """Fit ln‖dL/dcarry_t‖ ≈ a + slope · (T - t) by least squares: growth per step backwards.
 
     For a linear network with an orthogonal recurrent matrix it is ln w; for a large random tanh
@@ -47,13 +48,13 @@ def slope(log_norm: Array, drop_first: int = 0) -> Array:
     return jnp.where(jnp.any(log_norm == -jnp.inf, axis=0), -jnp.inf, fitted)
 
 
-def horizon(log_norm: Array) -> Array:
+def horizon(log_norm: Array | np.ndarray) -> Array:
     """Count the steps back from the end until the norm has changed by a factor e, either way.
 
     Args:
       log_norm: [T+1, ...].
     Returns:
-      [...], whole numbers as floats; inf where it does not change so much, nan where nothing is known.
+      [...], whole numbers as floats; inf where it does not change so much, nan where unknown.
     """
     log_norm = jnp.asarray(log_norm)
     times = jnp.arange(log_norm.shape[0]).reshape(-1, *[1] * (log_norm.ndim - 1))

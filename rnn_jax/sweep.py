@@ -46,7 +46,9 @@ def make_sweep(fn: Callable, chunk_size: int, devices: list | None = None) -> Ca
         num_chunks = -(-num_points // chunk_size)
         used = devices[:num_chunks]  # less than a chunk a device is not worth the hand-over
         padding = -num_points % (chunk_size * len(used))
-        padded = jax.tree.map(lambda a: jnp.concatenate([a, jnp.repeat(a[-1:], padding, 0)]), points)
+        padded = jax.tree.map(
+            lambda a: jnp.concatenate([a, jnp.repeat(a[-1:], padding, 0)]), points
+        )
         mesh = jax.make_mesh((len(used),), ("points",), (AxisType.Auto,), devices=used)
         spread = jax.shard_map(
             on_device,

@@ -155,19 +155,19 @@ def _measure(config: Config, cell: Cell) -> Callable[..., GradientFlow]:
             picked = jnp.take_along_axis(log_probabilities, targets[..., None], axis=-1)
             return -jnp.sum(picked) / config.num_steps
 
-        return gradient_flow(
-            cell, params, xs, loss, initial_carry=carry, recurrent_weight=weight
-        )
+        return gradient_flow(cell, params, xs, loss, initial_carry=carry, recurrent_weight=weight)
 
     return measure
 
 
-def _summarize(config: Config, flow: GradientFlow) -> dict[str, np.ndarray]:
+def _summarize(config: Config, flow) -> dict[str, np.ndarray]:
     """Reduce a block [N, ...] over its sequences, on the host: the same bits on any devices."""
     mean = _mean_where_alive(flow.log_carry_norm)
     alive = flow.log_carry_norm > -np.inf
     over_time = np.moveaxis(mean, -1, 0)
-    largest = np.max(flow.log_weight_share, axis=-1, keepdims=True, initial=np.finfo(mean.dtype).min)
+    largest = np.max(
+        flow.log_weight_share, axis=-1, keepdims=True, initial=np.finfo(mean.dtype).min
+    )
     with np.errstate(divide="ignore"):
         shares = np.log(np.mean(np.exp(flow.log_weight_share - largest), axis=-1)) + largest[..., 0]
     return {
@@ -212,7 +212,11 @@ def _all_dims(name: str) -> tuple[str, ...]:
 def _dataset(config: Config, leaves: list[str], found: dict[str, np.ndarray]) -> xr.Dataset:
     """Put what was found beside its coordinates, units and theory's slope."""
     variables = {
-        name: (_all_dims(name), values, {"long_name": MEANINGS[name][1], "units": MEANINGS[name][2]})
+        name: (
+            _all_dims(name),
+            values,
+            {"long_name": MEANINGS[name][1], "units": MEANINGS[name][2]},
+        )
         for name, values in found.items()
     }
     expected = [[theory.slope(config, c, w) for w in config.weights] for c in config.cells]

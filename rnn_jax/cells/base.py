@@ -107,7 +107,7 @@ def zeros_like(tree):
 def project(inputs: Array, kernel: Array, num_gates: int) -> list[Array]:
     """Multiply once, [..., I] @ [I, G*H], and return one [..., H] a gate.
 
-    One leaf a gate (rather than slices of one array later) lets XLA vectorize the element-wise work.
+    One leaf a gate, not slices of one array later: XLA then vectorizes the element-wise work.
     """
     return jnp.split(inputs @ kernel, num_gates, axis=-1)
 
@@ -124,7 +124,7 @@ def init_blocks(
 
 
 def memory_gate_bias(bias: float | Initializer, key: Key, hidden_size: int, dtype) -> Array:
-    """Read a memory gate's bias: a number, or an initializer such as ``chrono(1000)``. Returns [H]."""
-    if callable(bias):
-        return bias(key, (hidden_size,), dtype)
-    return jnp.full((hidden_size,), bias, dtype)
+    """Make a memory gate's bias [H] of a number or an initializer such as ``chrono(1000)``."""
+    if isinstance(bias, float | int):
+        return jnp.full((hidden_size,), bias, dtype)
+    return bias(key, (hidden_size,), dtype)

@@ -56,9 +56,7 @@ def init(
     )
 
 
-def initial_carry(
-    hidden_size: int, batch_shape: tuple[int, ...], dtype=jnp.float32
-) -> ElmanCarry:
+def initial_carry(hidden_size: int, batch_shape: tuple[int, ...], dtype=jnp.float32) -> ElmanCarry:
     return ElmanCarry(jnp.zeros((*batch_shape, hidden_size), dtype))
 
 
@@ -74,9 +72,7 @@ def gates(activation: str, drive: Array, recurrent: Array) -> ElmanGates:
     return ElmanGates(ACTIVATIONS[activation](drive + recurrent))
 
 
-def update(
-    carry: ElmanCarry, gates: ElmanGates, tap: ElmanCarry
-) -> tuple[ElmanCarry, Array]:
+def update(carry: ElmanCarry, gates: ElmanGates, tap: ElmanCarry) -> tuple[ElmanCarry, Array]:
     hidden = gates.candidate + tap.hidden
     return ElmanCarry(hidden), hidden
 

@@ -58,8 +58,7 @@ def init(
         recurrent_kernel=init_blocks(
             recurrent_init, recurrent_key, (hidden_size, hidden_size), 3, dtype
         ),
-        bias=bias_init(bias_key, (3 * hidden_size,), dtype)
-        + jnp.concatenate([none, update, none]),
+        bias=bias_init(bias_key, (3 * hidden_size,), dtype) + jnp.concatenate([none, update, none]),
         recurrent_bias=bias_init(recurrent_bias_key, (3 * hidden_size,), dtype),
     )
 
@@ -76,9 +75,7 @@ def project_inputs(params: GRUParams, xs: Array) -> GRUGates:
 def project_carry(params: GRUParams, carry: GRUCarry, recurrent_weight: Array) -> GRUGates:
     products = project(carry.hidden, params.recurrent_kernel, 3)
     biases = jnp.split(params.recurrent_bias, 3)
-    return GRUGates(
-        *[recurrent_weight * p + b for p, b in zip(products, biases, strict=True)]
-    )
+    return GRUGates(*[recurrent_weight * p + b for p, b in zip(products, biases, strict=True)])
 
 
 def gates(drive: GRUGates, recurrent: GRUGates) -> GRUGates:

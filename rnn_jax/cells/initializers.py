@@ -14,7 +14,7 @@ zeros: Initializer = jax.nn.initializers.zeros
 
 
 def orthogonal(gain: float = 1.0) -> Initializer:
-    """Draw gain * Q with Q uniform on the orthogonal matrices (Saxe et al. 2014, arXiv 1312.6120)."""
+    """Draw gain * Q, Q uniform on the orthogonal matrices (Saxe et al. 2014, arXiv 1312.6120)."""
     return jax.nn.initializers.orthogonal(scale=gain)
 
 

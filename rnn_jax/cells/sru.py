@@ -64,9 +64,7 @@ def init(
     recurrent_keys = jax.random.split(recurrent_key, 2 * hidden_size)
     return SRUParams(
         kernel=init_blocks(kernel_init, kernel_key, (input_size, hidden_size), blocks, dtype),
-        recurrent_vector=jax.vmap(lambda k: recurrent_init(k, (1, 1), dtype)[0, 0])(
-            recurrent_keys
-        ),
+        recurrent_vector=jax.vmap(lambda k: recurrent_init(k, (1, 1), dtype)[0, 0])(recurrent_keys),
         bias=bias_init(bias_key, (2 * hidden_size,), dtype)
         + jnp.concatenate([forget, jnp.zeros_like(forget)]),
     )

@@ -43,6 +43,10 @@ def random_windows(corpus: Corpus, key: Key, num_windows: int, length: int) -> n
     if last_start < 0:
         raise ValueError(f"a window has {length} bytes; allowed: up to {len(corpus.text)}")
     starts: Array = jax.random.randint(
-        key, (num_windows,), 0, last_start + 1, np.int32  # not what x64 makes of int
+        key,
+        (num_windows,),
+        0,
+        last_start + 1,
+        np.int32,  # not what x64 makes of int
     )
     return corpus.text[np.asarray(starts) + np.arange(length)[:, None]]

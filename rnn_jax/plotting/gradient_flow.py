@@ -51,7 +51,7 @@ def norm_by_weight_and_time(dataset: xr.Dataset) -> Figure:
 
 
 def slope_against_weight(dataset: xr.Dataset) -> Figure:
-    """Draw the slope of the log-norm against the weight, the spread over seeds, and theory's line."""
+    """Draw the slope of the log-norm against the weight, its range over seeds, theory's line."""
     figure, axes = plt.subplots(figsize=(7.2, 4.6))
     weights = dataset["recurrent_weight"].values
     for i, cell in enumerate(dataset["cell"].values):
@@ -76,9 +76,9 @@ def slope_against_weight(dataset: xr.Dataset) -> Figure:
 
 
 def weight_share(dataset: xr.Dataset) -> Figure:
-    """Draw which steps dL/dw comes from: the part of all shares' sizes in the last T - t + 1 steps."""
+    """Draw which steps dL/dw comes from: the part of Σ|share| in the last T - t + 1 steps."""
     shares = dataset["log_weight_share"].mean("seed")
-    sizes = np.exp(shares - shares.max("step")).sel(step=slice(None, None, -1))
+    sizes = xr.apply_ufunc(np.exp, shares - shares.max("step")).sel(step=slice(None, None, -1))
     return _heat_maps(
         dataset,
         sizes.cumsum("step") / sizes.sum("step"),

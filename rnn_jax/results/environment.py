@@ -29,8 +29,8 @@ def environment_record(**more) -> dict:
         "device": device.device_kind,
         "backend": jax.default_backend(),
         "num_devices": jax.local_device_count(),
-        "x64": jax.config.jax_enable_x64,
-        "matmul_precision": jax.config.jax_default_matmul_precision or "highest",
+        "x64": jax.enable_x64.value,
+        "matmul_precision": jax.default_matmul_precision.value or "highest",
         "time_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **more,
     }
