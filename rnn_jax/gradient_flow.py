@@ -135,9 +135,7 @@ def _gradient_flow(cell, loss, params, xs, initial_carry, seq_lengths, recurrent
 
 
 _LN2 = 0.6931471805599453
-_HEADROOM = (
-    50  # squares are taken 2^50 larger, so that a leaf far below the largest does not vanish
-)
+_HEADROOM = 50  # squares are taken of entries 2^50 larger: a leaf far below the largest stays
 
 
 def _log_norms(scaled: Carry, exponent: Array) -> tuple[Array, Carry]:
