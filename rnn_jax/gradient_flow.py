@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from rnn_jax.cells.base import Cell
 from rnn_jax.checks import check_sequence
-from rnn_jax.recurrence import adjoint_step, read_steps, scan_forward, valid_steps
+from rnn_jax.recurrence import adjoint_step, read_steps, scan_saving, valid_steps
 from rnn_jax.types import Array, Carry, Params
 
 
@@ -93,7 +93,7 @@ def _gradient_flow(cell, loss, params, xs, initial_carry, seq_lengths, recurrent
     with jax.default_matmul_precision(precision):
         valid = valid_steps(xs, seq_lengths)
         steps = read_steps(cell, params, xs, valid, None)
-        last_carry, ys, saved = scan_forward(
+        last_carry, ys, saved = scan_saving(
             cell, params, initial_carry, steps, recurrent_weight, reverse=False
         )
         value, pullback = jax.vjp(loss, last_carry, ys)

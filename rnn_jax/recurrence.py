@@ -13,11 +13,13 @@ Backward, for t = T..1, with a_t = dLoss/dcarry_t through the later steps:
 ``d_state`` is the total derivative of the loss with respect to the state of step t. Because
 the recurrent projection is affine, <Lᵀ d_recurrent, carry_{t-1}> is what step t contributes to
 dLoss/dw, and dLoss/dR is one product of all stacked states after the loop, not T small ones
-in it. Between the passes only the states and ``recurrent`` are kept; gates are computed again.
+in it. Between the passes only the states and either ``recurrent`` are kept, and gates are computed
+again, or the derivatives of the element-wise part, where they take no more room (Elman).
 """
 
 import functools
 import operator
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -41,7 +43,7 @@ class Saved(NamedTuple):
     """What the backward pass needs of a step, stacked over T."""
 
     carry: Carry  # before the step
-    recurrent: Recurrent
+    kept: Recurrent | Callable  # recurrent, or the pullback of ``advance`` where it is no larger
 
 
 class StepGradients(NamedTuple):
@@ -61,21 +63,49 @@ def advance(cell: Cell, carry: Carry, recurrent: Recurrent, step: Steps) -> tupl
         return new_carry, output
     valid = step.valid[..., None]
     frozen = jax.tree.map(lambda new, old: jnp.where(valid, new, old), new_carry, carry)
-    return frozen, jnp.where(valid, output, 0)
+    return frozen, jax.tree.map(lambda part: jnp.where(valid, part, 0), output)
 
 
-def scan_forward(
+def scan_plain(
+    cell: Cell, params: Params, carry: Carry, steps: Steps, recurrent_weight: Array, reverse: bool
+) -> tuple[Carry, Array]:
+    """Run all steps: what an unroll is, and the oracle of everything below."""
+
+    def body(carry, step):
+        return advance(cell, carry, cell.project_carry(params, carry, recurrent_weight), step)
+
+    return jax.lax.scan(body, carry, steps, reverse=reverse)
+
+
+def scan_saving(
     cell: Cell, params: Params, carry: Carry, steps: Steps, recurrent_weight: Array, reverse: bool
 ) -> tuple[Carry, Array, Saved]:
-    """Run all steps; return (last carry, outputs [T, B, H], what the adjoint needs)."""
+    """Run all steps and return also, stacked, what ``adjoint_step`` needs of each."""
 
     def body(carry, step):
         recurrent = cell.project_carry(params, carry, recurrent_weight)
-        new_carry, output = advance(cell, carry, recurrent, step)
-        return new_carry, (output, Saved(carry, recurrent))
+        (new_carry, output), pullback = linearize(cell, carry, recurrent, step)
+        kept = pullback if _num_bytes(pullback) <= _num_bytes(recurrent) else recurrent
+        return new_carry, (output, Saved(carry, kept))
 
     last_carry, (ys, saved) = jax.lax.scan(body, carry, steps, reverse=reverse)
     return last_carry, ys, saved
+
+
+def linearize(
+    cell: Cell, carry: Carry, recurrent: Recurrent, step: Steps
+) -> tuple[tuple[Carry, Array], Callable]:
+    """Return what ``advance`` returns, and its pullback to (carry, recurrent, drive, tap)."""
+
+    def of(carry, recurrent, drive, tap):
+        return advance(cell, carry, recurrent, Steps(drive, step.valid, tap))
+
+    tap = zeros_like(carry) if step.tap is None else step.tap
+    return jax.vjp(of, carry, recurrent, step.drive, tap)
+
+
+def _num_bytes(tree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def adjoint_step(
@@ -88,14 +118,11 @@ def adjoint_step(
     step: Steps,
 ) -> tuple[Carry, StepGradients]:
     """Take one step backwards: (a_t, dLoss/dy_t) -> (a_{t-1}, the gradients found at step t)."""
-    tap = zeros_like(saved.carry) if step.tap is None else step.tap
-
-    def of(carry, recurrent, drive, tap):
-        return advance(cell, carry, recurrent, Steps(drive, step.valid, tap))
-
-    (_, output), pullback = jax.vjp(of, saved.carry, saved.recurrent, step.drive, tap)
+    pullback = saved.kept
+    if not callable(pullback):
+        pullback = linearize(cell, saved.carry, saved.kept, step)[1]
     if output_grad is None:
-        output_grad = jnp.zeros_like(output)
+        output_grad = jnp.zeros_like(adjoint[0])  # an output has the shape of a part of the carry
     direct, d_recurrent, d_drive, d_state = pullback((adjoint, output_grad))
 
     one = jnp.ones_like(recurrent_weight)
@@ -113,12 +140,11 @@ def _dot(a: Array, b: Array) -> Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _fused_scan(cell, reverse, params, carry, steps, recurrent_weight):
-    last_carry, ys, _ = scan_forward(cell, params, carry, steps, recurrent_weight, reverse)
-    return last_carry, ys
+    return scan_plain(cell, params, carry, steps, recurrent_weight, reverse)
 
 
 def _fused_forward(cell, reverse, params, carry, steps, recurrent_weight):
-    last_carry, ys, saved = scan_forward(cell, params, carry, steps, recurrent_weight, reverse)
+    last_carry, ys, saved = scan_saving(cell, params, carry, steps, recurrent_weight, reverse)
     return (last_carry, ys), (params, steps, recurrent_weight, saved)
 
 
@@ -227,7 +253,7 @@ def _unroll(
         steps = read_steps(cell, params, *part)
         if adjoint == "fused":
             return _fused_scan(cell, reverse, params, carry, steps, recurrent_weight)
-        return scan_forward(cell, params, carry, steps, recurrent_weight, reverse)[:2]
+        return scan_plain(cell, params, carry, steps, recurrent_weight, reverse)
 
     parts = (xs, valid_steps(xs, seq_lengths), tap)
     if checkpoint_every is None or checkpoint_every >= xs.shape[0]:
@@ -275,10 +301,9 @@ def gate_values(
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _gate_values(cell, reverse, params, xs, carry, seq_lengths, recurrent_weight):
-    valid = valid_steps(xs, seq_lengths)
-    steps = read_steps(cell, params, xs, valid, None)
-    _, _, saved = scan_forward(cell, params, carry, steps, recurrent_weight, reverse)
-    gates = cell.gates(steps.drive, saved.recurrent)  # element-wise: all steps at once
-    if valid is None:
-        return gates
-    return jax.tree.map(lambda gate: jnp.where(valid[..., None], gate, 0), gates)
+    def update(carry, gates, tap):
+        return cell.update(carry, gates, tap)[0], gates  # a cell that puts out its gates
+
+    steps = read_steps(cell, params, xs, valid_steps(xs, seq_lengths), None)
+    shown = cell._replace(update=update)
+    return scan_plain(shown, params, carry, steps, recurrent_weight, reverse)[1]

@@ -1,0 +1,99 @@
+"""The other end of ``serve.py``: a library's process, started when asked and ended for certain."""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from experiments.speed.libraries import LIBRARIES, num_cores
+from rnn_jax.results import ROOT
+
+
+class LibraryError(Exception):
+    """A library is not installed, crashed or gave no answer: one line."""
+
+
+class Worker:
+    """One library's process, a context manager; after a failure the next question restarts it."""
+
+    def __init__(self, job: str, library: str, timeout: float):
+        self.job, self.library, self.timeout = job, library, timeout
+        self.process: Any = None  # a Popen with pipes while it runs
+        self.missing: str | None = None
+        self.description: dict = {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.stop()
+
+    def ask(self, do: str, **command) -> dict:
+        """Send a command and wait for its answer."""
+        self.start()
+        try:
+            self.process.stdin.write(json.dumps({"do": do, **command}).encode() + b"\n")
+        except BrokenPipeError:
+            self._fail(self._last_words())
+        return self._answer()
+
+    def start(self) -> None:
+        if self.missing:
+            raise LibraryError(self.missing)
+        if self.process:
+            return
+        serve = [sys.executable, "-m", "experiments.speed.serve"]
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
+        self.process = subprocess.Popen(
+            [*serve, self.job, self.library, str(num_cores())],
+            bufsize=0,
+            cwd=ROOT,
+            env=LIBRARIES[self.library].environment | os.environ,
+            start_new_session=True,  # ctrl-C reaches the parent alone, which ends this process
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+        )
+        try:
+            self.description = self._answer()
+        except LibraryError as error:
+            self.missing = str(error)  # what cannot start is not tried again
+            raise
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            self.process.stdin.close()
+            self.process.stdout.close()
+            self.errors.close()
+            self.process = None
+
+    def _answer(self) -> dict:
+        line, stdout, end = b"", self.process.stdout, time.monotonic() + self.timeout
+        while not line.endswith(b"\n"):
+            ready, _, _ = select.select([stdout], [], [], max(0.0, end - time.monotonic()))
+            if not ready:
+                self._fail(f"no answer within {self.timeout:g} s")
+            piece = os.read(stdout.fileno(), 1 << 16)
+            if not piece:
+                self._fail(self._last_words())
+            line += piece
+        answer = json.loads(line)
+        if "error" in answer:
+            self._fail(answer["error"])
+        return answer
+
+    def _last_words(self) -> str:
+        code = self.process.wait()
+        self.errors.seek(0)
+        words = self.errors.read().decode(errors="replace").split("\n")
+        return f"ended with code {code}: " + next((w for w in reversed(words) if w.strip()), "")
+
+    def _fail(self, message: str):
+        self.stop()
+        raise LibraryError(" ".join(message.split())[:200])

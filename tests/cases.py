@@ -1,0 +1,80 @@
+"""Every cell once, with its oracle: one line here, and every property test runs on the cell."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import Readout, elman_step, gru_step, lstm_step, sru_step
+
+from rnn_jax import Cell, elman, gru, lstm, sru
+
+
+class Case(NamedTuple):
+    name: str
+    cell: Cell
+    input_size: int
+    step: Callable  # the oracle, helpers.py
+
+    def params(self, key, dtype=jnp.float64):
+        """Draw parameters that are generic everywhere, biases included."""
+        init_key, key = jax.random.split(key)
+        leaves, tree = jax.tree.flatten(self.cell.init(init_key, self.input_size, jnp.float64))
+        keys = jax.random.split(key, len(leaves))
+        generic = [
+            (leaf + 0.3 * jax.random.normal(k, leaf.shape)).astype(dtype)
+            for k, leaf in zip(keys, leaves, strict=True)
+        ]
+        return jax.tree.unflatten(tree, generic)
+
+    def carry(self, key, batch, dtype=jnp.float64):
+        """Draw a carry of [*batch, H]."""
+        zeros = self.cell.initial_carry(batch, dtype)
+        keys = jax.random.split(key, len(zeros))
+        leaves = [
+            0.7 * jax.random.normal(k, leaf.shape, dtype)
+            for k, leaf in zip(keys, zeros, strict=True)
+        ]
+        return type(zeros)(*leaves)
+
+    def xs(self, key, num_steps, batch, dtype=jnp.float64):
+        """Draw inputs [T, *batch, I]."""
+        return jax.random.normal(key, (num_steps, *batch, self.input_size), dtype)
+
+    def readout(self, key, num_steps, batch, dtype=jnp.float64):
+        """Draw a loss that reads the last carry and every output."""
+        carry_key, ys_key = jax.random.split(key)
+        ys = jax.random.normal(ys_key, (num_steps, *batch, self.cell.hidden_size), dtype)
+        return Readout(self.carry(carry_key, batch, dtype), ys)
+
+    def zero_tap(self, num_steps, batch, dtype=jnp.float64):
+        """Zeros stacked like the carries of steps 1..T."""
+        carry = self.cell.initial_carry(batch, dtype)
+        return jax.tree.map(lambda a: jnp.zeros((num_steps, *a.shape), dtype), carry)
+
+
+CASES = [
+    Case("elman_tanh", elman(3), 2, elman_step("tanh")),
+    Case("elman_relu", elman(3, "relu"), 2, elman_step("relu")),
+    Case("elman_sigmoid", elman(3, "sigmoid"), 2, elman_step("sigmoid")),
+    Case("elman_identity", elman(3, "identity"), 2, elman_step("identity")),
+    Case("elman_one_unit", elman(1), 1, elman_step("tanh")),
+    Case("lstm", lstm(3), 2, lstm_step),
+    Case("gru", gru(3), 2, gru_step),
+    Case("sru", sru(3), 3, sru_step),
+    Case("sru_projected_skip", sru(3), 2, sru_step),
+]
+CASE = {case.name: case for case in CASES}
+
+every_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+one_case_a_cell = pytest.mark.parametrize(
+    "case", [CASE[name] for name in ("elman_tanh", "lstm", "gru", "sru")], ids=lambda c: c.name
+)
+
+LENGTHS = {  # a full one, an empty one and one of a single step among them; T = 6
+    (): np.array(4),
+    (3,): np.array([6, 0, 1]),
+    (2, 2): np.array([[5, 0], [1, 6]]),
+}

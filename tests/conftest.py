@@ -1,0 +1,70 @@
+"""Settings of the test process, the ``getkey`` fixture, and the markers accelerator and parity.
+
+Double precision is on for the whole process: every test names the dtype it means, and what
+depends on JAX's defaults runs in a process of its own (``helpers.run_python``).
+"""
+
+import importlib.util
+import os
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_default_matmul_precision", "highest")
+
+PARITY_IS_REQUIRED = os.environ.get("RNN_JAX_REQUIRE_PARITY") == "1"
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "accelerator: needs a GPU or TPU as JAX's default backend")
+    config.addinivalue_line(
+        "markers",
+        'parity(*modules): compares with other libraries ("torch" unless named) and skips without '
+        "them; RNN_JAX_REQUIRE_PARITY=1 turns such a skip into a failure",
+    )
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("accelerator") and jax.default_backend() not in ("gpu", "tpu"):
+        pytest.skip(f"needs a GPU or TPU; JAX's default backend is {jax.default_backend()}")
+    parity = item.get_closest_marker("parity")
+    for module in parity.args or ("torch",) if parity else ():
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"compares with {module}, which is not installed")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    is_skip = report.skipped and not hasattr(report, "wasxfail")
+    if PARITY_IS_REQUIRED and is_skip and item.get_closest_marker("parity"):
+        report.outcome = "failed"
+        report.longrepr = (
+            f"RNN_JAX_REQUIRE_PARITY=1, and this parity test skips: {call.excinfo.value}"
+        )
+    return report
+
+
+def pytest_terminal_summary(terminalreporter):
+    def count(outcome):
+        reports = terminalreporter.stats.get(outcome, [])
+        return sum("parity" in report.keywords for report in reports)
+
+    if any(map(count, ("passed", "skipped", "failed", "error"))):
+        terminalreporter.write_line(
+            f"parity with other libraries: {count('passed')} passed, {count('skipped')} skipped, "
+            f"{count('failed') + count('error')} failed"
+        )
+
+
+@pytest.fixture
+def getkey():
+    """A function that returns another PRNG key at every call, the same ones in every run."""
+    state = [jax.random.key(20250101)]
+
+    def next_key():
+        state[0], key = jax.random.split(state[0])
+        return key
+
+    return next_key

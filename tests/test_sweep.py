@@ -1,0 +1,95 @@
+"""``make_sweep``: chunks and devices change where points are computed, not what comes out."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import CASE
+from helpers import run_python, tree_allclose
+
+from rnn_jax import gradient_flow
+from rnn_jax.sweep import chunk_size, make_sweep, saved_bytes
+
+
+def loss(carry, ys):
+    return ys.sum() + sum(leaf.sum() for leaf in carry)
+
+
+@pytest.mark.parametrize(("num_points", "chunk"), [(1, 4), (7, 3), (8, 4), (5, 1), (3, 16)])
+def test_a_sweep_is_a_vmap(num_points, chunk, getkey):
+    """For numbers of points that chunks and devices do not divide; results are trees."""
+    case = CASE["gru"]
+    params, xs = case.params(getkey()), case.xs(getkey(), 6, (3,))
+
+    def point(values, params, xs):
+        return gradient_flow(case.cell, params, xs, loss, recurrent_weight=values["w"])
+
+    points = {"w": jnp.linspace(0.1, 2.0, num_points), "seed": jnp.arange(num_points)}
+    expected = jax.vmap(point, in_axes=(0, None, None))(points, params, xs)
+    tree_allclose(make_sweep(point, chunk)(points, params, xs), expected)
+
+
+TWO_DEVICES = """
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+import jax.numpy as jnp, numpy as np
+from rnn_jax import gradient_flow, lstm
+from rnn_jax.sweep import make_sweep
+cell = lstm(16)
+params = cell.init(jax.random.key(0), 3)
+xs = jax.random.normal(jax.random.key(1), (20, 4, 3))
+
+def point(w, params, xs):
+    flow = gradient_flow(cell, params, xs, lambda carry, ys: ys.sum(), recurrent_weight=w)
+    return flow.log_carry_norm, flow.log_weight_share
+
+one, two = jax.devices()
+for num_points, chunk in {cases}:
+    weights = jnp.linspace(0.1, 2.0, num_points)
+    alone = make_sweep(point, chunk, devices=[one])(weights, params, xs)
+    spread = make_sweep(point, chunk)(weights, params, xs)
+    for a, b in zip(alone, spread):
+        assert a.shape == b.shape == (num_points, *a.shape[1:])
+        same = np.asarray(a).tobytes() == np.asarray(b).tobytes()
+        used = len(make_sweep(lambda w: w, chunk)(weights).sharding.device_set)
+        print(num_points, chunk, "same" if same else np.nanmax(np.abs(a - b)), used)
+"""
+
+
+@pytest.mark.parametrize("cases", [[(16, 8), (32, 8)], [(11, 8), (19, 8)]], ids=["whole", "ragged"])
+def test_two_devices_give_the_bits_of_one(cases):
+    """Also where the last chunk is not full, which is padded."""
+    printed = run_python(TWO_DEVICES.replace("{cases}", str(cases)), JAX_PLATFORMS="cpu")
+    for line in printed.splitlines():
+        assert line.split()[2] == "same", printed
+        assert line.split()[3] == "2", printed
+
+
+def test_chunk_size_is_a_power_of_two_near_the_cache():
+    """At least 2 and no more than there are points; 8 MB in all."""
+    sizes = [chunk_size(10**k, 10**6) for k in range(2, 10)]
+    assert all(size >= 2 and size & (size - 1) == 0 for size in sizes)
+    assert sizes == sorted(sizes, reverse=True)
+    assert chunk_size(1_000_000, 100) == 8
+    assert chunk_size(500_000, 100) == 16
+    assert chunk_size(8_000_000, 100) == chunk_size(10**12, 100) == 2
+    assert chunk_size(1000, 37) == 37
+    assert chunk_size(1000, 1) == 1
+
+
+def test_saved_bytes_are_those_of_the_states_and_the_recurrent_products():
+    """LSTM: hidden and cell, and four products, of H numbers a step and sequence."""
+    case = CASE["lstm"]
+    for dtype, width in ((jnp.float32, 4), (jnp.float64, 8)):
+        params = case.cell.init(jax.random.key(0), 2, dtype)
+        xs = jnp.zeros((10, 5, 2), dtype)
+        assert saved_bytes(case.cell, params, xs) == 10 * 5 * (2 + 4) * 3 * width
+
+
+def test_shared_arguments_and_points_may_be_trees():
+    def point(values, shared):
+        return {"sum": values["a"] + shared["b"], "twice": 2 * values["a"]}
+
+    a = jnp.arange(5.0)
+    found = make_sweep(point, 2)({"a": a}, {"b": jnp.float64(10.0)})
+    tree_allclose(found, {"sum": np.arange(5.0) + 10, "twice": 2 * np.arange(5.0)})
