@@ -321,6 +321,8 @@ def test_a_bad_hidden_size_is_named_in_one_line(factory, size):
 def test_an_unknown_activation_is_named_in_one_line():
     with raises_one_line("activation", "'swish'", "tanh", "relu", "sigmoid", "identity"):
         elman(3, "swish")
+    with raises_one_line("activation", "['tanh']"):
+        elman(3, activation=["tanh"])
 
 
 @pytest.mark.parametrize("max_steps", [1, 2, -5.0, float("nan")])

@@ -495,6 +495,7 @@ BAD_SEQUENCES = {
     "w = nan": ({"recurrent_weight": float("nan")}, "recurrent_weight", "nan", "finite"),
     "w = inf": ({"recurrent_weight": jnp.inf}, "recurrent_weight", "inf", "finite"),
     "w = -inf in an array": ({"recurrent_weight": jnp.array(-jnp.inf)}, "-inf", "finite"),
+    "w is a word": ({"recurrent_weight": "one"}, "recurrent_weight", "'one'"),
     "a vector w": ({"recurrent_weight": jnp.ones(2)}, "recurrent_weight", "(2,)", "scalar"),
 }
 

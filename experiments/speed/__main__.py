@@ -10,9 +10,9 @@ from rich.console import Console
 
 from experiments.speed import run, table
 from experiments.speed.config import Config
-from experiments.speed.libraries import num_cores
 from rnn_jax import config as configs
 from rnn_jax import results
+from rnn_jax.sweep import num_cores
 
 
 def main(argv: list[str] | None = None) -> None:

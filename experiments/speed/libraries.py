@@ -11,13 +11,6 @@ class Library(NamedTuple):
     set_up: Callable[[int], dict]  # (cores) -> versions, device and threads, as JSON
 
 
-def num_cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _jax_on_all_cores(cores: int) -> dict:
     import jax
 

@@ -9,8 +9,9 @@ import tempfile
 import time
 from typing import Any
 
-from experiments.speed.libraries import LIBRARIES, num_cores
+from experiments.speed.libraries import LIBRARIES
 from rnn_jax.results import ROOT
+from rnn_jax.sweep import num_cores
 
 
 class LibraryError(Exception):

@@ -19,7 +19,7 @@ Add a cell in three steps:
 import functools
 import inspect
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +89,9 @@ def cell_factory(factory: Callable[..., Cell]) -> Callable[..., Cell]:
             raise ValueError(
                 f"hidden_size is {hidden_size!r}; allowed: a whole number of at least 1"
             )
+        for name, value in bound.arguments.items():
+            if not isinstance(value, str | int | float):
+                raise ValueError(f"{name} is {value!r}; allowed: a name or a number")
         return cached(*bound.args, **bound.kwargs)
 
     return normalized
@@ -125,6 +128,6 @@ def init_blocks(
 
 def memory_gate_bias(bias: float | Initializer, key: Key, hidden_size: int, dtype) -> Array:
     """Make a memory gate's bias [H] of a number or an initializer such as ``chrono(1000)``."""
-    if isinstance(bias, float | int):
-        return jnp.full((hidden_size,), bias, dtype)
-    return bias(key, (hidden_size,), dtype)
+    if callable(bias):
+        return cast(Initializer, bias)(key, (hidden_size,), dtype)
+    return jnp.full((hidden_size,), bias, dtype)

@@ -15,7 +15,13 @@ zeros: Initializer = jax.nn.initializers.zeros
 
 def orthogonal(gain: float = 1.0) -> Initializer:
     """Draw gain * Q, Q uniform on the orthogonal matrices (Saxe et al. 2014, arXiv 1312.6120)."""
-    return jax.nn.initializers.orthogonal(scale=gain)
+    orthogonal_of = jax.nn.initializers.orthogonal(scale=float(gain))
+
+    def init(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
+        # QR knows no shorter floats than float32
+        return orthogonal_of(key, shape, jnp.promote_types(dtype, jnp.float32)).astype(dtype)
+
+    return init
 
 
 def gaussian(gain: float = 1.0) -> Initializer:
@@ -25,7 +31,7 @@ def gaussian(gain: float = 1.0) -> Initializer:
     """
 
     def init(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
-        return (gain / shape[0] ** 0.5) * jax.random.normal(key, shape, dtype)
+        return float(gain / shape[0] ** 0.5) * jax.random.normal(key, shape, dtype)
 
     return init
 
@@ -34,7 +40,7 @@ def identity(gain: float = 1.0) -> Initializer:
     """Set gain * I, for ReLU networks (Le, Jaitly, Hinton 2015, arXiv 1504.00941)."""
 
     def init(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
-        return gain * jnp.eye(*shape, dtype=dtype)
+        return float(gain) * jnp.eye(*shape, dtype=dtype)
 
     return init
 
@@ -43,7 +49,7 @@ def uniform(scale: float = 1.0) -> Initializer:
     """Draw entries from U[-a, a], a = scale / sqrt(fan_in)."""
 
     def init(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
-        bound = scale / shape[0] ** 0.5
+        bound = float(scale / shape[0] ** 0.5)
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init
@@ -59,6 +65,6 @@ def chrono(max_steps: float) -> Initializer:
         raise ValueError(f"max_steps of chrono is {max_steps!r}; allowed: a number above 2")
 
     def init(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
-        return jnp.log(jax.random.uniform(key, shape, dtype, 1.0, max_steps - 1.0))
+        return jnp.log(jax.random.uniform(key, shape, dtype, 1.0, float(max_steps) - 1.0))
 
     return init
