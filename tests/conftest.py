@@ -49,7 +49,7 @@ def pytest_runtest_makereport(item, call):
 def pytest_terminal_summary(terminalreporter):
     def count(outcome):
         reports = terminalreporter.stats.get(outcome, [])
-        return sum("parity" in report.keywords for report in reports)
+        return sum("parity" in getattr(report, "keywords", ()) for report in reports)
 
     if any(map(count, ("passed", "skipped", "failed", "error"))):
         terminalreporter.write_line(

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from rnn_jax.results import ROOT
+for module in ("tyro", "rich", "xarray", "zarr"):
+    pytest.importorskip(module)
 
-pytest.importorskip("tyro")
-pytest.importorskip("rich")
+from rnn_jax.results import ROOT  # noqa: E402 (after the skips)
 
 
 def run_speed(*arguments):
