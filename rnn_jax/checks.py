@@ -103,8 +103,16 @@ def _check_weight(recurrent_weight: float | Array, dtype) -> Array:
             f"recurrent_weight has shape {np.shape(recurrent_weight)}; allowed: a scalar "
             "(jax.vmap sweeps it)"
         )
-    if not jnp.issubdtype(np.result_type(recurrent_weight), np.number):
+    if not _is_real(recurrent_weight):
         raise ValueError(f"recurrent_weight is {recurrent_weight!r}; allowed: a finite number")
     if not isinstance(recurrent_weight, Tracer) and not math.isfinite(recurrent_weight):
         raise ValueError(f"recurrent_weight is {float(recurrent_weight)}; allowed: a finite number")
     return jnp.asarray(recurrent_weight, dtype)
+
+
+def _is_real(value) -> bool:
+    try:
+        dtype = jnp.result_type(value)
+    except TypeError:
+        return False
+    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
