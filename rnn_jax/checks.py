@@ -1,7 +1,6 @@
 """Arguments checked at the boundary: one line that says what was given and what is allowed."""
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -105,9 +104,12 @@ def _check_weight(recurrent_weight: float | Array, dtype) -> Array:
         )
     if not _is_real(recurrent_weight):
         raise ValueError(f"recurrent_weight is {recurrent_weight!r}; allowed: a finite number")
-    if not isinstance(recurrent_weight, Tracer) and not math.isfinite(recurrent_weight):
-        raise ValueError(f"recurrent_weight is {float(recurrent_weight)}; allowed: a finite number")
-    return jnp.asarray(recurrent_weight, dtype)
+    if isinstance(recurrent_weight, Tracer):
+        return jnp.asarray(recurrent_weight, dtype)
+    value = float(recurrent_weight)
+    if not abs(value) <= float(jnp.finfo(dtype).max):
+        raise ValueError(f"recurrent_weight is {value}; allowed: a finite number in {dtype}")
+    return jnp.asarray(value, dtype)
 
 
 def _is_real(value) -> bool:

@@ -116,8 +116,8 @@ def _first_message(box: str) -> str:
     """Take the message, and the form that is allowed, out of the frame that tyro draws."""
     lines = [line.strip(" │") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
     message, *rest = re.split(r"─{3,}", " ".join(lines))
-    message = message.replace("Error parsing settings: ", "")
-    form = re.search(r"(--\S+ [A-Z]+)\b", " ".join(rest))
+    message = re.sub(r"Error parsing (settings: )?", "", message)
+    form = re.search(r"(--\S+ (?:[A-Z]+|\[[^\]]+\]+|\{[^}]+\}))", " ".join(rest))
     if form and "allowed" not in message:
         message += f"; allowed: {form.group(1)}"
     return re.sub(r"\s+", " ", message).strip().replace(" ;", ";")

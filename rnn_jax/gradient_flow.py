@@ -3,7 +3,8 @@
 The adjoint of ``recurrence.py`` runs once. Its norms span hundreds of decades, so each sequence's
 adjoint is divided by a power of two after every step (digits stay those of the plain adjoint)
 and the power is kept as an integer: norms come out as logarithms, finite in float32
-wherever the forward pass is finite (Pascanu, Mikolov, Bengio 2013, arXiv 1211.5063, for why).
+wherever the forward pass is finite. An entry more than 2^126 below the largest of its own sequence
+and step is taken as zero. Why it matters: Pascanu, Mikolov, Bengio (2013), arXiv 1211.5063.
 """
 
 from collections.abc import Callable
@@ -164,12 +165,17 @@ def _common_scale(
 ) -> tuple[Carry, Array, Array]:
     """Bring the scaled adjoint and an unscaled dL/dy_t to the larger of their two exponents."""
     (output_grad,), output_exponent = _rescale((output_grad,), jnp.zeros_like(exponent))
-    is_zero = jnp.all(output_grad == 0, axis=-1)
-    common = jnp.where(is_zero, exponent, jnp.maximum(exponent, output_exponent))
-    smallest = jnp.finfo(output_grad.dtype).minexp  # below it the lesser one is lost in rounding
-    adjoint = _times_power(adjoint, jnp.maximum(exponent - common, smallest))
-    output_grad = _times_power(output_grad, jnp.clip(output_exponent - common, smallest, 0))
+    larger = jnp.maximum(exponent, output_exponent)
+    common = jnp.where(_is_zero(adjoint), output_exponent, larger)  # zero has no scale
+    common = jnp.where(_is_zero((output_grad,)), exponent, common)
+    nothing = jnp.finfo(output_grad.dtype).minexp - 1  # the power that multiplies by 0
+    adjoint = _times_power(adjoint, jnp.clip(exponent - common, nothing, 0))
+    output_grad = _times_power(output_grad, jnp.clip(output_exponent - common, nothing, 0))
     return adjoint, output_grad, common
+
+
+def _is_zero(carry: Carry) -> Array:
+    return jnp.all(jnp.stack([jnp.all(leaf == 0, axis=-1) for leaf in carry]), axis=0)
 
 
 def _exponent(carry: Carry) -> Array:
@@ -181,7 +187,10 @@ def _exponent(carry: Carry) -> Array:
 
 
 def _times_power(tree, power: Array):
-    """Multiply each leaf [B, H] by 2^power, made from its exponent bits; power must be normal."""
+    """Multiply each leaf [B, H] by 2^power, made from its exponent bits.
+
+    power: minexp to -minexp of the dtype; minexp - 1, whose bits are all 0, multiplies by 0.
+    """
 
     def times(leaf):
         info, integer = _float_layout(leaf.dtype)

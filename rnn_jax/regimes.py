@@ -54,7 +54,8 @@ def horizon(log_norm: Array | np.ndarray) -> Array:
     Args:
       log_norm: [T+1, ...].
     Returns:
-      [...], whole numbers as floats; inf where it does not change so much, nan where unknown.
+      [...], whole numbers as floats; inf where it does not change so much, nan where the
+      last norm is unknown or zero.
     """
     log_norm = jnp.asarray(log_norm)
     times = jnp.arange(log_norm.shape[0]).reshape(-1, *[1] * (log_norm.ndim - 1))
@@ -64,7 +65,7 @@ def horizon(log_norm: Array | np.ndarray) -> Array:
     changed = known & (jnp.abs(log_norm - at_end) >= 1.0)
     latest = jnp.max(jnp.where(changed, times, -1), axis=0)
     steps = jnp.where(latest < 0, jnp.inf, (end - latest).astype(log_norm.dtype))
-    return jnp.where(end < 0, jnp.nan, steps)
+    return jnp.where((end < 0) | (at_end[0] == -jnp.inf), jnp.nan, steps)
 
 
 def regime(slope: float, num_steps: int) -> str:

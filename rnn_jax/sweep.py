@@ -22,7 +22,7 @@ def make_sweep(fn: Callable, chunk_size: int, devices: list | None = None) -> Ca
 
     Args:
       fn: (point, *shared) -> a tree of arrays.
-      chunk_size: points vmapped together, at least 1.
+      chunk_size: points vmapped together, at least 1; ``chunk_size`` below chooses it.
       devices: where to compute; None means every local device.
     Returns:
       A function of (points [N, ...], *shared) that returns fn's tree with a leading axis N.
@@ -63,13 +63,16 @@ def make_sweep(fn: Callable, chunk_size: int, devices: list | None = None) -> Ca
 
 
 def chunk_size(saved_bytes: int, num_points: int) -> int:
-    """Choose the power of two of points whose saved states come nearest to the cache's size."""
+    """Choose how many points to vmap: their saved states should fit the cache.
+
+    The power of two that comes nearest, at least 2; no more than there are.
+    """
     fitting = 2 ** round(math.log2(max(CACHE_BYTES / saved_bytes, 1.0)))
     return min(max(2, fitting), num_points)
 
 
 def saved_bytes(cell, params, xs) -> int:
-    """Bytes that the forward pass of one sweep point keeps for its backward pass."""
+    """Estimate the bytes of states that one sweep point keeps for its backward pass."""
     carry = jax.eval_shape(lambda: cell.initial_carry(xs.shape[1:-1], xs.dtype))
     weight = jax.ShapeDtypeStruct((), xs.dtype)
     recurrent = jax.eval_shape(cell.project_carry, params, carry, weight)

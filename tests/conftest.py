@@ -16,15 +16,6 @@ jax.config.update("jax_default_matmul_precision", "highest")
 PARITY_IS_REQUIRED = os.environ.get("RNN_JAX_REQUIRE_PARITY") == "1"
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "accelerator: needs a GPU or TPU as JAX's default backend")
-    config.addinivalue_line(
-        "markers",
-        'parity(*modules): compares with other libraries ("torch" unless named) and skips without '
-        "them; RNN_JAX_REQUIRE_PARITY=1 turns such a skip into a failure",
-    )
-
-
 def pytest_runtest_setup(item):
     if item.get_closest_marker("accelerator") and jax.default_backend() not in ("gpu", "tpu"):
         pytest.skip(f"needs a GPU or TPU; JAX's default backend is {jax.default_backend()}")

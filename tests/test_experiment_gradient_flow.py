@@ -145,7 +145,7 @@ def test_linear_networks_give_ln_w_and_a_weight_keeps_its_place(tmp_path):
     "arguments",
     [
         "--cells elman --input noise --recurrent-matrix gaussian --activation relu",
-        "--cells lstm --loss next_byte --recurrent-matrix identity",
+        "--cells lstm --loss next_byte --recurrent-matrix identity --precision default",
         "--cells elman sru --recurrent-matrix scalar --hidden-size 1 --dtype float64",
     ],
 )
@@ -154,6 +154,8 @@ def test_every_choice_runs(arguments, tmp_path):
     assert done.returncode == 0, done.stderr
     directory, dataset = only_run(tmp_path)
     assert np.isfinite(dataset["loss"]).all()
+    record = json.loads((directory / "environment.json").read_text())
+    assert record["matmul_precision"] == ("default" if "default" in arguments else "highest")
     if "float64" in arguments:
         assert dataset["slope"].dtype == np.float64
 
@@ -195,3 +197,42 @@ def test_bad_input_is_one_line(arguments, given, tmp_path):
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert given in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_the_bound_holds_where_sequences_die():
+    """ReLU units die one sequence after another; the mean slope stays under ln w."""
+    from experiments.gradient_flow import run
+    from experiments.gradient_flow.config import Config
+
+    config = Config(
+        cells=("elman",), activation="relu", weights=(0.9, 1.0), hidden_size=3, num_seeds=6,
+        num_steps=60, seed=1, drop_first=5,
+    )  # fmt: skip
+    dataset = run.run(config)
+    assert (dataset["zero_fraction"].isel(time=0) > 0).any()
+    assert (dataset["theory_relation"] == "≤").all()
+    assert (dataset["slope"] <= dataset["theory_slope"] + 1e-4).all()
+
+
+@pytest.mark.parametrize(
+    "settings, expected",
+    [
+        ({"activation": "identity"}, (np.log(2), "=")),
+        ({"input": "none"}, (np.log(2), "=")),
+        ({"input": "noise", "noise_variance": 0.0}, (np.log(2), "=")),
+        ({}, (np.log(2), "≤")),
+        ({"activation": "sigmoid"}, (np.log(0.5), "≤")),
+        ({"recurrent_matrix": "gaussian", "activation": "identity"}, (np.log(2), "≈")),
+        ({"recurrent_matrix": "gaussian", "input": "none", "initial_state": 1.0}, (0.154724, "≈")),
+        ({"recurrent_matrix": "gaussian"}, (np.nan, "")),
+        ({"loss": "next_byte"}, (np.nan, "")),
+    ],
+)
+def test_theory_says_what_it_can(settings, expected):
+    from experiments.gradient_flow import theory
+    from experiments.gradient_flow.config import Config
+
+    value, relation = theory.slope(Config(**settings), "elman", 2.0)
+    np.testing.assert_allclose(value, expected[0], atol=1e-6)
+    assert relation == expected[1]
+    assert theory.slope(Config(**settings), "lstm", 2.0)[1] == ""

@@ -558,3 +558,26 @@ def test_a_bad_argument_is_named_in_one_line(replaced, fragments):
     arguments = {"xs": jnp.zeros((5, 4, 2)), "loss": last_hidden, **replaced}
     with raises_one_line(*fragments):
         gradient_flow(cell, params, **arguments)
+
+
+def test_an_exploded_gradient_that_dies_leaves_the_outputs_gradients(getkey):
+    """One ReLU unit, w = 4, every output read: h is 0 at step 100, 2^600 of gradient end there."""
+    cell = elman(1, "relu")
+    params = cell.init(
+        getkey(),
+        1,
+        kernel_init=initializers.identity(),
+        recurrent_init=initializers.identity(),
+    )
+    xs = np.full((400, 1), -3.0, np.float32)
+    xs[99], xs[100] = -100.0, 1.0
+    flow = gradient_flow(
+        cell,
+        params,
+        jnp.asarray(xs),
+        lambda last, ys: ys.sum(),
+        initial_carry=type(cell.initial_carry(()))(jnp.ones(1, jnp.float32)),
+        recurrent_weight=4.0,
+    )
+    # d/dh_99 = 1 (its own output), d/dh_98 = 1 + 4, d/dh_97 = 1 + 4 · 5
+    tree_allclose(flow.log_carry_norm[97:100], jnp.log(jnp.array([21.0, 5.0, 1.0], jnp.float32)))

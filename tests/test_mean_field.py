@@ -57,7 +57,8 @@ def test_simulation_gives_the_variance():
 
 
 @pytest.mark.parametrize(
-    "arguments", [(math.nan,), (0.0,), (-1.0,), (1.0, -0.1), (1.0, math.inf), (1.0, 0.0, "relu")]
+    "arguments",
+    [(math.nan,), (101.0,), (0.0,), (-1.0,), (1.0, -0.1), (1.0, math.inf), (1.0, 0.0, "relu")],
 )
 def test_wrong_settings_are_refused(arguments):
     with raises_one_line():
@@ -86,3 +87,10 @@ def test_slope_of_the_gradient_tends_to_the_largest_exponent(gain):
 
     slopes = jax.lax.map(measure, jax.random.split(jax.random.key(0), 8))
     assert abs(float(slopes.mean()) - mean_field.largest_exponent(gain)) < 0.03
+
+
+def test_large_gains_reach_their_asymptote():
+    """q -> g², and E sech⁴(√q z) -> (4/3) / √(2π q): the integral over the real line."""
+    expected = 0.5 * math.log(100.0**2 * (4 / 3) / math.sqrt(2 * math.pi * 100.0**2))
+    assert abs(mean_field.largest_exponent(100.0) - expected) < 0.01
+    assert math.isfinite(mean_field.mean_exponent(100.0))

@@ -65,3 +65,7 @@ def test_both_work_under_jit_and_vmap():
 def test_regime_asks_for_a_factor_e_over_the_sequence():
     names = [regime(value, 100) for value in (-0.011, -0.009, 0.009, 0.011, -np.inf, np.nan)]
     assert names == ["vanishing", "neutral", "neutral", "exploding", "vanishing", "unknown"]
+
+
+def test_no_gradient_at_all_has_no_horizon():
+    tree_allclose(horizon(jnp.full(9, -jnp.inf)), jnp.float64(jnp.nan))

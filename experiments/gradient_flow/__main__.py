@@ -41,7 +41,10 @@ def main(argv: list[str] | None = None) -> None:
 def compute(config: config_module.Config, directory: Path, code: str):
     """Run the sweep with a progress bar and write the run directory."""
     try:
-        results.prepare(directory, config, results.environment_record(code_hash=code))
+        record = results.environment_record(
+            code_hash=code, matmul_precision=config.precision, seed=config.seed
+        )
+        results.prepare(directory, config, record)
     except OSError as error:
         configs.leave(f"{directory}: {error.strerror}", code=1)
     columns = (

@@ -54,8 +54,8 @@ class Config:
             if name not in CELLS:
                 raise ValueError(f"cells holds {name!r}; allowed: {', '.join(CELLS)}")
         for weight in self.weights:
-            if not math.isfinite(weight):
-                raise ValueError(f"weights holds {weight}; allowed: finite numbers")
+            if not abs(weight) < 1e38:
+                raise ValueError(f"weights holds {weight}; allowed: finite numbers, up to 1e38")
         for name in ("cells", "weights"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
@@ -67,6 +67,8 @@ class Config:
                 raise ValueError(
                     f"{field.name} is {value}; allowed: at least {least.get(field.name, 1)}"
                 )
+        if self.seed >= 2**32:
+            raise ValueError(f"seed is {self.seed}; allowed: 0 to {2**32 - 1}")
         for name in ("gain", "noise_variance", "initial_state"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(

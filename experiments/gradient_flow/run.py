@@ -31,8 +31,8 @@ MEANINGS = {  # name: (dims beside cell, recurrent_weight and seed; long name; u
     "zero_fraction": (("time",), "part of the sequences whose gradient is exactly 0", "1"),
     "leaf_log_norm": (("leaf", "time"), "the same for each part of the carry", "nat"),
     "log_weight_share": (("step",), "ln mean |part of dL/dw that enters at step t|", "nat"),
-    "slope": ((), "least-squares slope of log_carry_norm against T - t", "nat per step"),
-    "horizon": ((), "steps back until the norm has changed by a factor e", "steps"),
+    "slope": ((), "least-squares slope against T - t, mean over sequences not 0", "nat per step"),
+    "horizon": ((), "steps back to a change by a factor e, median over sequences", "steps"),
 }
 
 
@@ -164,7 +164,7 @@ def _summarize(config: Config, flow) -> dict[str, np.ndarray]:
     """Reduce a block [N, ...] over its sequences, on the host: the same bits on any devices."""
     mean = _mean_where_alive(flow.log_carry_norm)
     alive = flow.log_carry_norm > -np.inf
-    over_time = np.moveaxis(mean, -1, 0)
+    over_time = np.moveaxis(flow.log_carry_norm, 1, 0)
     largest = np.max(
         flow.log_weight_share, axis=-1, keepdims=True, initial=np.finfo(mean.dtype).min
     )
@@ -177,8 +177,8 @@ def _summarize(config: Config, flow) -> dict[str, np.ndarray]:
         "zero_fraction": np.mean(~alive & ~np.isnan(flow.log_carry_norm), axis=-1),
         "leaf_log_norm": np.stack([_mean_where_alive(leaf) for leaf in flow.leaf_log_norms]),
         "log_weight_share": shares,
-        "slope": jax.device_get(slope(over_time, config.drop_first)),
-        "horizon": jax.device_get(horizon(over_time)),
+        "slope": _mean_where_alive(jax.device_get(slope(over_time, config.drop_first))),
+        "horizon": np.median(jax.device_get(horizon(over_time)), axis=-1),
     }
 
 

@@ -58,7 +58,7 @@ def to_rich(table: list[dict[str, str]]):
     from rich.table import Table
 
     styles = {"vanishing": "blue", "exploding": "red", "neutral": "default", "unknown": "dim"}
-    layout = Table(title="Gradient flow: slope of ln‖dL/dh_t‖ per step back in time")
+    layout = Table(title="Gradient flow: slope of ln‖dL/dcarry_t‖ per step back")
     for column in COLUMNS:
         layout.add_column(column, justify="left" if column in ("cell", "regime") else "right")
     for i, row in enumerate(table):

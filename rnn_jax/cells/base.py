@@ -18,11 +18,13 @@ Add a cell in three steps:
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from rnn_jax.types import Array, Carry, Initializer, Key, Params
 
@@ -77,7 +79,12 @@ def step(
 
 def cell_factory(factory: Callable[..., Cell]) -> Callable[..., Cell]:
     """Cache a factory by its arguments, so that ``lstm(64) is lstm(64)`` and nothing recompiles."""
-    cached = functools.lru_cache(maxsize=None)(factory)
+
+    @functools.cache
+    def cached(*arguments) -> Cell:
+        cell = factory(*arguments)
+        return cell._replace(init=functools.partial(_checked_init, cell.init))
+
     signature = inspect.signature(factory)
 
     @functools.wraps(factory)
@@ -95,6 +102,12 @@ def cell_factory(factory: Callable[..., Cell]) -> Callable[..., Cell]:
         return cached(*bound.args, **bound.kwargs)
 
     return normalized
+
+
+def _checked_init(init: Callable, key: Key, input_size: int, dtype=jnp.float32, **initializers):
+    if not isinstance(input_size, int) or isinstance(input_size, bool) or input_size < 1:
+        raise ValueError(f"input_size is {input_size!r}; allowed: a whole number of at least 1")
+    return init(key, input_size, dtype, **initializers)
 
 
 def param_count(params: Params) -> int:
@@ -130,4 +143,6 @@ def memory_gate_bias(bias: float | Initializer, key: Key, hidden_size: int, dtyp
     """Make a memory gate's bias [H] of a number or an initializer such as ``chrono(1000)``."""
     if callable(bias):
         return cast(Initializer, bias)(key, (hidden_size,), dtype)
+    if not isinstance(bias, Tracer) and not math.isfinite(bias):
+        raise ValueError(f"a gate's bias is {bias}; allowed: a finite number or an initializer")
     return jnp.full((hidden_size,), bias, dtype)

@@ -4,8 +4,12 @@ A recurrent matrix [H, H] of every kind has a ``gain`` that multiplies it, so th
 radius (orthogonal, identity) or its large-H spectral radius (gaussian) is the gain.
 """
 
+import math
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from rnn_jax.types import Array, Initializer, Key
 
@@ -15,7 +19,7 @@ zeros: Initializer = jax.nn.initializers.zeros
 
 def orthogonal(gain: float = 1.0) -> Initializer:
     """Draw gain * Q, Q uniform on the orthogonal matrices (Saxe et al. 2014, arXiv 1312.6120)."""
-    orthogonal_of = jax.nn.initializers.orthogonal(scale=float(gain))
+    orthogonal_of = jax.nn.initializers.orthogonal(scale=_finite("gain", gain))
 
     def init(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
         # QR knows no shorter floats than float32
@@ -29,42 +33,59 @@ def gaussian(gain: float = 1.0) -> Initializer:
 
     Sompolinsky, Crisanti, Sommers (1988), doi 10.1103/PhysRevLett.61.259.
     """
+    gain = _finite("gain", gain)
 
     def init(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
-        return float(gain / shape[0] ** 0.5) * jax.random.normal(key, shape, dtype)
+        return gain / shape[0] ** 0.5 * jax.random.normal(key, shape, dtype)
 
     return init
 
 
 def identity(gain: float = 1.0) -> Initializer:
     """Set gain * I, for ReLU networks (Le, Jaitly, Hinton 2015, arXiv 1504.00941)."""
+    gain = _finite("gain", gain)
 
     def init(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
-        return float(gain) * jnp.eye(*shape, dtype=dtype)
+        return gain * jnp.eye(*shape, dtype=dtype)
 
     return init
 
 
 def uniform(scale: float = 1.0) -> Initializer:
     """Draw entries from U[-a, a], a = scale / sqrt(fan_in)."""
+    scale = _finite("scale", scale)
 
     def init(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
-        bound = float(scale / shape[0] ** 0.5)
+        bound = scale / shape[0] ** 0.5
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init
 
 
-def chrono(max_steps: float) -> Initializer:
+class Chrono(NamedTuple):
+    """An initializer [H] made by ``chrono``; the LSTM ties its input gate's bias to it."""
+
+    max_steps: float
+
+    def __call__(self, key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
+        """Draw ln U[1, max_steps - 1]."""
+        return jnp.log(jax.random.uniform(key, shape, dtype, 1.0, float(self.max_steps) - 1.0))
+
+
+def chrono(max_steps: float) -> Chrono:
     """Draw a memory gate's bias as ln U[1, max_steps - 1]: time scales spread up to max_steps.
 
     Give it to ``forget_bias`` (LSTM, SRU) or ``update_bias`` (GRU). The LSTM then sets the bias of
     its input gate to the negative (Tallec & Ollivier 2018, arXiv 1804.11188, eq. 16).
     """
-    if not max_steps > 2:
+    if not 2 < max_steps < math.inf:
         raise ValueError(f"max_steps of chrono is {max_steps!r}; allowed: a number above 2")
+    return Chrono(max_steps)
 
-    def init(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
-        return jnp.log(jax.random.uniform(key, shape, dtype, 1.0, float(max_steps) - 1.0))
 
-    return init
+def _finite(name: str, value: float) -> float:
+    if isinstance(value, Tracer):
+        return value
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value}; allowed: a finite number")
+    return float(value)

@@ -57,7 +57,7 @@ def init(
     kernel_key, recurrent_key, bias_key, forget_key = jax.random.split(key, 4)
     forget = memory_gate_bias(forget_bias, forget_key, hidden_size, dtype)
     none = jnp.zeros_like(forget)
-    closing = -forget if callable(forget_bias) else none  # chrono: b_i = -b_f
+    closing = -forget if isinstance(forget_bias, initializers.Chrono) else none  # b_i = -b_f
     return LSTMParams(
         kernel=init_blocks(kernel_init, kernel_key, (input_size, hidden_size), 4, dtype),
         recurrent_kernel=init_blocks(

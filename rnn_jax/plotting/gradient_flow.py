@@ -28,7 +28,7 @@ def norm_against_time(dataset: xr.Dataset) -> Figure:
             axes.plot(steps_back, curve, color=colours.to_rgba(weight), linewidth=1.3)
         axes.axhline(0.0, color="black", linewidth=0.8, linestyle=":")
         label_powers_of_ten(axes.yaxis)
-    _label(figure, "steps before the end, T − t", "‖dL/dh$_t$‖ / ‖dL/dh$_T$‖")
+    _label(figure, "steps before the end, T − t", "‖dL/dcarry$_t$‖ / ‖dL/dcarry$_T$‖")
     figure.colorbar(colours, ax=[axes for axes, _ in panels], label="recurrent weight w")
     figure.suptitle("Gradient norm through time (geometric mean over sequences and seeds)")
     return figure
@@ -45,7 +45,7 @@ def norm_by_weight_and_time(dataset: xr.Dataset) -> Figure:
         relative.sel(time=slice(None, None, -1)),
         SymLogNorm(linthresh=1.0, vmin=-limit, vmax=limit),
         "PuOr",
-        "decades of ‖dL/dh$_t$‖ / ‖dL/dh$_T$‖  (orange: vanished, purple: exploded)",
+        "decades of ‖dL/dcarry$_t$‖ / ‖dL/dcarry$_T$‖  (orange: vanished, purple: exploded)",
         "Where the gradient vanishes and where it explodes",
     )
 
@@ -69,7 +69,7 @@ def slope_against_weight(dataset: xr.Dataset) -> Figure:
             axes.plot(weights, theory, color="black", linestyle="--", linewidth=1.2, label=label)
     axes.axhline(0.0, color="black", linewidth=0.8, linestyle=":")
     axes.set_xlabel("recurrent weight w")
-    axes.set_ylabel("slope of ln‖dL/dh$_t$‖ per step back (nat)")
+    axes.set_ylabel("slope of ln‖dL/dcarry$_t$‖ per step back (nat)")
     axes.set_title("Growth of the gradient per step (band: range over seeds)")
     axes.legend()
     return figure
@@ -77,11 +77,12 @@ def slope_against_weight(dataset: xr.Dataset) -> Figure:
 
 def weight_share(dataset: xr.Dataset) -> Figure:
     """Draw which steps dL/dw comes from: the part of Σ|share| in the last T - t + 1 steps."""
-    shares = dataset["log_weight_share"].mean("seed")
-    sizes = xr.apply_ufunc(np.exp, shares - shares.max("step")).sel(step=slice(None, None, -1))
+    shares = dataset["log_weight_share"].sel(step=slice(None, None, -1))
+    sizes = xr.apply_ufunc(np.exp, shares - shares.max("step"))
+    parts = (sizes.cumsum("step") / sizes.sum("step")).mean("seed")
     return _heat_maps(
         dataset,
-        sizes.cumsum("step") / sizes.sum("step"),
+        parts,
         Normalize(0.0, 1.0),
         "cividis",
         "part of Σ|share of dL/dw| from the steps up to here",

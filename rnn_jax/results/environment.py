@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def environment_record(**more) -> dict:
-    """Describe the process that computes: JSON-ready."""
+    """Describe the process that computes: JSON-ready; ``more`` adds to it or corrects it."""
     device = jax.devices()[0]
     return {
         "command": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),
@@ -30,7 +30,7 @@ def environment_record(**more) -> dict:
         "backend": jax.default_backend(),
         "num_devices": jax.local_device_count(),
         "x64": jax.enable_x64.value,
-        "matmul_precision": jax.default_matmul_precision.value or "highest",
+        "matmul_precision": jax.default_matmul_precision.value,
         "time_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **more,
     }
