@@ -117,6 +117,7 @@ def _first_message(box: str) -> str:
     lines = [line.strip(" │") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
     message, *rest = re.split(r"─{3,}", " ".join(lines))
     message = re.sub(r"Error parsing (settings: )?", "", message)
+    message = message.replace(". Expected one of", "; allowed:")
     form = re.search(r"(--\S+ (?:[A-Z]+|\[[^\]]+\]+|\{[^}]+\}))", " ".join(rest))
     if form and "allowed" not in message:
         message += f"; allowed: {form.group(1)}"
