@@ -46,7 +46,7 @@ class GradientFlow(NamedTuple):
 
     @property
     def weight_share(self) -> Array:
-        """Each step's part of dL/dw [T, B]; summed over T and B it is dL/dw."""
+        """Each step's part of dL/dw [T, B], which is its sum (``jnp.nansum`` with lengths)."""
         return self.weight_share_sign * jnp.exp(self.log_weight_share)
 
 
