@@ -29,6 +29,16 @@ class Case(NamedTuple):
         ]
         return jax.tree.unflatten(tree, generic)
 
+    def counting_calls(self):
+        """The cell, and a list that grows by one each time its Python code runs."""
+        calls = []
+
+        def gates(*arguments):
+            calls.append(None)
+            return self.cell.gates(*arguments)
+
+        return self.cell._replace(gates=gates), calls
+
     def carry(self, key, batch, dtype=jnp.float64):
         """Draw a carry of [*batch, H]."""
         zeros = self.cell.initial_carry(batch, dtype)

@@ -28,18 +28,18 @@ def main(argv: list[str] | None = None) -> None:
     if finished and not options.force:
         note = "" if finished == code else f" by other code ({finished}, now {code})"
         print(f"finished before{note}: {directory}; --force computes it again", file=sys.stderr)
-        dataset = results.load_dataset(directory)
+        rows = table.rows(results.load_dataset(directory))
     else:
         try:
-            dataset = compute(config, directory, code)
+            rows = compute(config, directory, code)
         except KeyboardInterrupt:
             configs.leave("interrupted; the same command starts it again", code=130)
-    Console().print(table.to_rich(table.rows(dataset)))
+    Console().print(table.to_rich(rows))
     print(f"results: {directory}")
 
 
-def compute(config: config_module.Config, directory: Path, code: str):
-    """Run the sweep with a progress bar and write the run directory."""
+def compute(config: config_module.Config, directory: Path, code: str) -> list[dict[str, str]]:
+    """Run the sweep with a progress bar, write the run directory, return the table's rows."""
     try:
         record = results.environment_record(
             code_hash=code, matmul_precision=config.precision, seed=config.seed
@@ -58,10 +58,11 @@ def compute(config: config_module.Config, directory: Path, code: str):
         task = progress.add_task("sweep", total=run.num_blocks(config))
         dataset = run.run(config, on_block=lambda: progress.advance(task))
     results.save_dataset(directory, dataset)
-    results.write_text(directory / "table.csv", table.to_csv(table.rows(dataset)))
+    rows = table.rows(dataset)
+    results.write_text(directory / "table.csv", table.to_csv(rows))
     plot.save_figures(dataset, directory / "figures")
     results.mark_done(directory)
-    return dataset
+    return rows
 
 
 if __name__ == "__main__":

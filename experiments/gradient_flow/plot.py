@@ -15,12 +15,9 @@ FIGURES = {
 }
 
 
-def save_figures(dataset: xr.Dataset, folder: Path) -> list[Path]:
+def save_figures(dataset: xr.Dataset, folder: Path) -> None:
     """Draw every figure as PNG into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
     with house_style():
         for name, draw in FIGURES.items():
-            paths.append(folder / f"{name}.png")
-            draw(dataset).savefig(paths[-1])
-    return paths
+            draw(dataset).savefig(folder / f"{name}.png")

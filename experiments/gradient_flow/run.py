@@ -62,8 +62,7 @@ def run(config: Config, on_block: Callable[[], None] = lambda: None) -> xr.Datas
             last = first + block["loss"].shape[0]
             for name, values in block.items():
                 if name == "leaf_log_norm":
-                    own = make_cell(config, cell_index).initial_carry(())._fields
-                    for leaf, of_leaf in zip(own, values, strict=True):
+                    for leaf, of_leaf in values.items():
                         found[name][cell_index, first:last, seed, leaves.index(leaf)] = of_leaf
                 else:
                     found[name][cell_index, first:last, seed] = values
@@ -160,7 +159,7 @@ def _measure(config: Config, cell: Cell) -> Callable[..., GradientFlow]:
     return measure
 
 
-def _summarize(config: Config, flow) -> dict[str, np.ndarray]:
+def _summarize(config: Config, flow) -> dict:
     """Reduce a block [N, ...] over its sequences, on the host: the same bits on any devices."""
     mean = _mean_where_alive(flow.log_carry_norm)
     alive = flow.log_carry_norm > -np.inf
@@ -175,7 +174,9 @@ def _summarize(config: Config, flow) -> dict[str, np.ndarray]:
         "log_carry_norm": mean,
         "log_carry_norm_spread": _std(flow.log_carry_norm, alive),
         "zero_fraction": np.mean(~alive & ~np.isnan(flow.log_carry_norm), axis=-1),
-        "leaf_log_norm": np.stack([_mean_where_alive(leaf) for leaf in flow.leaf_log_norms]),
+        "leaf_log_norm": {
+            name: _mean_where_alive(leaf) for name, leaf in flow.leaf_log_norms._asdict().items()
+        },
         "log_weight_share": shares,
         "slope": _mean_where_alive(jax.device_get(slope(over_time, config.drop_first))),
         "horizon": np.median(jax.device_get(horizon(over_time)), axis=-1),
