@@ -1,6 +1,7 @@
 """Arguments checked at the boundary: one line that says what was given and what is allowed."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +62,15 @@ def check_whole(name: str, value, minimum: int) -> None:
     """Check that ``value`` is a whole number of at least ``minimum``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise ValueError(f"{name} is {value!r}; allowed: a whole number of at least {minimum}")
+
+
+def check_positive(name: str, value, maximum: float = math.inf) -> None:
+    """Check that ``value`` is a scalar above 0 and at most ``maximum``; a traced one may be any."""
+    allowed = "a number above 0" if maximum == math.inf else f"above 0, up to {maximum:g}"
+    if np.shape(value) != () or not _is_real(value):
+        raise ValueError(f"{name} is {value!r}; allowed: {allowed}")
+    if not isinstance(value, Tracer) and not 0 < float(value) <= maximum:
+        raise ValueError(f"{name} is {value}; allowed: {allowed}")
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,0 +1,186 @@
+"""Clip a gradient, and say what the clip did to it.
+
+    by value         g_i -> sign(g_i) min(|g_i|, c)            turns the gradient
+    by global norm   g   -> g min(1, c / ‖g‖₂)                 keeps its direction
+    by percentile    the same, with c a percentile of the norms of the last steps
+    per step         dL/dcarry_t -> the same, inside the adjoint: ``max_carry_norm`` of ``unroll``
+                     and ``gradient_flow``
+
+The first three are optax transformations for any tree of gradients; put one first in
+``optax.chain``. Its state holds a ``ClipReport`` of the last update; ``clip_reports`` finds it.
+
+What is not a plain gradient: a zero gradient stays as it is, and its angle is 0. By value an
+infinite entry is cut to ±c and a nan stays nan. By norm a gradient with an entry that is not
+finite has no direction: it is left as it is, so that whoever counts bad steps sees it. Finite
+entries whose squares overflow are clipped like any others.
+
+Mikolov (2012), "Statistical language models based on neural networks" (by value); Pascanu, Mikolov,
+Bengio (2013), arXiv 1211.5063, algorithm 1 (by norm); Seetharaman et al. (2020), arXiv 2007.14469
+(by percentile).
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rnn_jax.checks import check_positive, check_whole
+from rnn_jax.types import Array
+
+Gradient = Any  # a tree of arrays
+
+
+class ClipReport(NamedTuple):
+    """What a clip did to a gradient; scalars, float32 or the gradient's wider dtype."""
+
+    norm_before: Array  # ‖g‖₂ over all leaves
+    norm_after: Array
+    clipped_fraction: Array  # share of the entries that changed
+    angle: Array  # between before and after, radians; nan where either is not finite
+
+
+class ClipState(NamedTuple):
+    """State of the transformations below."""
+
+    report: ClipReport  # of the last update; zeros before the first
+    threshold: Array  # c of the last update
+    recent_norms: Array  # [window], oldest first, nan where none yet; [0] where c is given
+
+
+def clip_by_value(max_abs: float | Array) -> optax.GradientTransformation:
+    """Cut every entry to [-max_abs, max_abs]; signs stay, the direction may turn."""
+    check_positive("max_abs", max_abs)
+    return _transformation(_clip_value, max_abs)
+
+
+def clip_by_global_norm(max_norm: float | Array) -> optax.GradientTransformation:
+    """Scale the gradient down to norm max_norm where it is larger; what is under it is untouched."""
+    check_positive("max_norm", max_norm)
+    return _transformation(_clip_norm, max_norm)
+
+
+def clip_by_norm_percentile(
+    percentile: float = 90.0, window: int = 100
+) -> optax.GradientTransformation:
+    """Clip by global norm, at a percentile of the norms of the last ``window`` updates.
+
+    The threshold is one of the norms seen before this update (before their clip), so one outlier
+    cannot raise it; until the first is seen nothing is clipped. Zero and non-finite norms
+    are not counted.
+
+    Args:
+      percentile: above 0, up to 100.
+      window: how many norms are remembered.
+    """
+    check_positive("percentile", percentile, 100.0)
+    check_whole("window", window, 1)
+
+    def threshold(recent_norms):
+        measured = jnp.nanpercentile(recent_norms, percentile, method="lower")
+        return jnp.where(jnp.isnan(measured), jnp.inf, measured)
+
+    return _transformation(_clip_norm, threshold, window)
+
+
+CLIPS = {  # name on a command line: made from one number
+    "value": clip_by_value,
+    "global-norm": clip_by_global_norm,
+    "percentile": clip_by_norm_percentile,
+}
+
+
+def compare(before: Gradient, after: Gradient) -> ClipReport:
+    """Report what happened between two gradients of the same tree."""
+    norms = gradient_norm(before), gradient_norm(after)
+    pairs = list(zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True))
+    changed = sum(jnp.sum((a != b) & ~(jnp.isnan(a) & jnp.isnan(b))) for a, b in pairs)
+    fraction = (changed / sum(a.size for a, _ in pairs)).astype(norms[0].dtype)
+    return ClipReport(*norms, fraction, _angle(before, after))
+
+
+def clip_reports(optimizer_state) -> list[ClipReport]:
+    """Find the reports of all clips in an optax state, in the order of the chain."""
+    leaves = jax.tree.leaves(optimizer_state, is_leaf=lambda node: isinstance(node, ClipState))
+    return [leaf.report for leaf in leaves if isinstance(leaf, ClipState)]
+
+
+def gradient_norm(gradient: Gradient) -> Array:
+    """‖g‖₂ over all leaves; squares neither overflow nor underflow on the way."""
+    largest, unit_norm = scaled_norm([leaf.ravel() for leaf in jax.tree.leaves(gradient)])
+    return largest * unit_norm
+
+
+def scaled_norm(leaves) -> tuple[Array, Array]:
+    """Take the norm over all leaves' last axes as a product: (largest |entry|, norm over it).
+
+    Zeros give (0, 0); an inf gives (inf, inf), a nan (nan, nan).
+    """
+    leaves = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves]
+    tops = [jnp.max(jnp.abs(leaf), axis=-1, initial=0) for leaf in leaves]
+    largest = functools.reduce(jnp.maximum, tops)
+    divisor = jnp.where((largest == 0) | jnp.isinf(largest), 1, largest)[..., None]
+    return largest, jnp.sqrt(sum(jnp.sum(jnp.square(leaf / divisor), axis=-1) for leaf in leaves))
+
+
+def _clip_value(gradient: Gradient, max_abs: Array) -> Gradient:
+    return optax.clip(max_abs).update(gradient, optax.EmptyState())[0]
+
+
+def _clip_norm(gradient: Gradient, max_norm: Array) -> Gradient:
+    """optax's clip, and beside it what it leaves undefined: squares that overflow, inf and nan."""
+    clipped, _ = optax.clip_by_global_norm(max_norm).update(gradient, optax.EmptyState())
+    largest, unit_norm = scaled_norm([leaf.ravel() for leaf in jax.tree.leaves(gradient)])
+    is_defined = jnp.isfinite(optax.global_norm(gradient))
+    is_larger = jnp.isfinite(largest) & (largest > max_norm / unit_norm)
+
+    def choose(leaf, by_optax):
+        by_hand = (leaf / largest) * (max_norm / unit_norm)
+        return jnp.where(is_defined, by_optax, jnp.where(is_larger, by_hand, leaf))
+
+    return jax.tree.map(choose, gradient, clipped)
+
+
+def _transformation(
+    clip: Callable[[Gradient, Array], Gradient],
+    threshold: float | Array | Callable[[Array], Array],
+    window: int = 0,
+) -> optax.GradientTransformation:
+    """Wrap ``clip(gradient, c)``; c is a number, or a function of the recent norms."""
+
+    def init(params):
+        dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
+        zero = jnp.zeros((), dtype)
+        return ClipState(ClipReport(*[zero] * 4), zero, jnp.full((window,), jnp.nan, dtype))
+
+    def update(updates, state, params=None):
+        del params
+        recent = state.recent_norms
+        limit = threshold(recent) if callable(threshold) else threshold
+        limit = jnp.asarray(limit, recent.dtype)
+        wide = jax.tree.map(lambda leaf: leaf.astype(recent.dtype), updates)  # bfloat16 is coarse
+        clipped = jax.tree.map(lambda a, b: a.astype(b.dtype), clip(wide, limit), updates)
+        report = compare(updates, clipped)
+        if window:
+            norm = report.norm_before
+            counts = jnp.isfinite(norm) & (norm > 0)
+            recent = jnp.where(counts, jnp.append(recent[1:], norm), recent)
+        return clipped, ClipState(report, limit, recent)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _angle(before: Gradient, after: Gradient) -> Array:
+    """2 atan2(‖u - v‖, ‖u + v‖) of the unit vectors: exact near 0, where arccos is not."""
+
+    def unit(gradient):
+        leaves = [leaf.ravel() for leaf in jax.tree.leaves(gradient)]
+        largest, unit_norm = scaled_norm(leaves)
+        flat = jnp.concatenate([leaf.astype(largest.dtype) for leaf in leaves])
+        return jnp.where(largest == 0, 0, flat / largest / unit_norm)
+
+    u, v = unit(before), unit(after)  # of a zero gradient: zeros, and the angle below is 0
+    angle = 2 * jnp.arctan2(jnp.linalg.norm(u - v), jnp.linalg.norm(u + v))
+    return jnp.where(jnp.any(u != 0) & jnp.any(v != 0), angle, 0)
