@@ -27,7 +27,7 @@ class Experiment(NamedTuple):
     """
 
     name: str
-    config_class: type
+    config_class: type[Any]
     num_blocks: Callable[[Any], int]  # config -> steps of the progress bar
     run: Callable[[Any, Callable[[], None]], xr.Dataset]  # (config, called after each block)
     show: Callable[[xr.Dataset], Any]  # -> what rich prints

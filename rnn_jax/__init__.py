@@ -1,6 +1,6 @@
 """Recurrent networks as pure functions, and where their gradients vanish or explode."""
 
-from rnn_jax.cells import CELLS, Cell, elman, gru, lstm, param_count, sru, step
+from rnn_jax.cells import CELLS, Cell, elman, gru, hold_gates, lstm, param_count, sru, step
 from rnn_jax.gradient_flow import GradientFlow, gradient_flow
 from rnn_jax.recurrence import gate_values, unroll
 from rnn_jax.regimes import horizon, regime, slope
@@ -15,6 +15,7 @@ __all__ = [
     "gate_values",
     "gradient_flow",
     "gru",
+    "hold_gates",
     "horizon",
     "lstm",
     "param_count",

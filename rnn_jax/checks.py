@@ -73,6 +73,12 @@ def check_positive(name: str, value, maximum: float = math.inf) -> None:
         raise ValueError(f"{name} is {value}; allowed: {allowed}")
 
 
+def check_max_norm(value: float | Array, dtype) -> Array:
+    """Check ``max_carry_norm`` and return it in the working dtype."""
+    check_positive("max_carry_norm", value)
+    return jnp.asarray(value, jnp.promote_types(dtype, jnp.float32))
+
+
 @functools.lru_cache(maxsize=256)
 def _param_shapes(cell: Cell, input_size: int):
     return jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))

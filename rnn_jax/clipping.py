@@ -57,7 +57,7 @@ def clip_by_value(max_abs: float | Array) -> optax.GradientTransformation:
 
 
 def clip_by_global_norm(max_norm: float | Array) -> optax.GradientTransformation:
-    """Scale the gradient down to norm max_norm where it is larger; what is under it is untouched."""
+    """Scale a gradient of a larger norm down to max_norm; what is under it stays bit for bit."""
     check_positive("max_norm", max_norm)
     return _transformation(_clip_norm, max_norm)
 
@@ -98,7 +98,8 @@ def compare(before: Gradient, after: Gradient) -> ClipReport:
     pairs = list(zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True))
     changed = sum(jnp.sum((a != b) & ~(jnp.isnan(a) & jnp.isnan(b))) for a, b in pairs)
     fraction = (changed / sum(a.size for a, _ in pairs)).astype(norms[0].dtype)
-    return ClipReport(*norms, fraction, _angle(before, after))
+    is_same = (changed == 0) & jnp.isfinite(norms[0])  # rounding turns nothing
+    return ClipReport(*norms, fraction, jnp.where(is_same, 0, _angle(before, after)))
 
 
 def clip_reports(optimizer_state) -> list[ClipReport]:
@@ -125,15 +126,28 @@ def scaled_norm(leaves) -> tuple[Array, Array]:
     return largest, jnp.sqrt(sum(jnp.sum(jnp.square(leaf / divisor), axis=-1) for leaf in leaves))
 
 
+def norm_factor(leaves, max_norm: Array) -> Array:
+    """min(1, c / ‖·‖₂) over all leaves' last axes; 1 where the norm is zero or not finite."""
+    largest, unit_norm = scaled_norm(leaves)
+    return _factor(largest, unit_norm, max_norm)
+
+
+def _factor(largest, unit_norm, max_norm):
+    limit = max_norm / jnp.where(unit_norm == 0, 1, unit_norm)
+    is_larger = jnp.isfinite(largest) & (largest > limit)
+    return jnp.where(is_larger, limit / jnp.where(is_larger, largest, 1), 1)
+
+
 def _clip_value(gradient: Gradient, max_abs: Array) -> Gradient:
     return optax.clip(max_abs).update(gradient, optax.EmptyState())[0]
 
 
 def _clip_norm(gradient: Gradient, max_norm: Array) -> Gradient:
-    """optax's clip, and beside it what it leaves undefined: squares that overflow, inf and nan."""
+    """optax's clip, and beside it what it leaves undefined: squares out of range, inf and nan."""
     clipped, _ = optax.clip_by_global_norm(max_norm).update(gradient, optax.EmptyState())
     largest, unit_norm = scaled_norm([leaf.ravel() for leaf in jax.tree.leaves(gradient)])
-    is_defined = jnp.isfinite(optax.global_norm(gradient))
+    norm = optax.tree.norm(gradient)
+    is_defined = jnp.isfinite(norm) & jnp.isclose(norm, largest * unit_norm, rtol=1e-3, atol=0)
     is_larger = jnp.isfinite(largest) & (largest > max_norm / unit_norm)
 
     def choose(leaf, by_optax):

@@ -15,8 +15,15 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.cells.base import Cell
-from rnn_jax.checks import check_sequence
-from rnn_jax.recurrence import adjoint_step, read_steps, scan_saving, valid_steps
+from rnn_jax.checks import check_max_norm, check_sequence
+from rnn_jax.clipping import scaled_norm
+from rnn_jax.recurrence import (
+    adjoint_step,
+    read_steps,
+    scale_sequences,
+    scan_saving,
+    valid_steps,
+)
 from rnn_jax.types import Array, Carry, Params
 
 
@@ -31,6 +38,8 @@ class GradientFlow(NamedTuple):
       leaf_log_norms: Carry of [T+1, B], the same for each part of the carry alone.
       log_weight_share: [T, B], ln |share|; entry t-1 is the part of dL/dw that enters at step t.
       weight_share_sign: [T, B], -1, 0 or 1.
+      log_clip_factor: [T+1, B], ln of the factor, at most 1, by which the clip scaled what step t
+        sends back: log_carry_norm - log_clip_factor is the norm before it. None without a clip.
     """
 
     loss: Array
@@ -38,6 +47,7 @@ class GradientFlow(NamedTuple):
     leaf_log_norms: Carry
     log_weight_share: Array
     weight_share_sign: Array
+    log_clip_factor: Array | None = None
 
     @property
     def carry_norm(self) -> Array:
@@ -59,6 +69,7 @@ def gradient_flow(
     initial_carry: Carry | None = None,
     seq_lengths: Array | None = None,
     recurrent_weight: float | Array = 1.0,
+    max_carry_norm: float | Array | None = None,
 ) -> GradientFlow:
     """Measure the gradient of a loss with respect to the state at every time step.
 
@@ -75,6 +86,8 @@ def gradient_flow(
       initial_carry: Carry of [*batch, H]; None means zeros.
       seq_lengths: valid steps of each sequence, integers [*batch]; None means all T.
       recurrent_weight: w, a scalar.
+      max_carry_norm: c, a scalar above 0: clip at every step as ``unroll`` does, so that
+        ‖dL/dcarry_t‖ <= c; norms and shares are those after the clip.
     Returns:
       GradientFlow.
     Raises:
@@ -82,14 +95,26 @@ def gradient_flow(
     """
     if not callable(loss):
         raise ValueError(f"loss is {loss!r}; allowed: a function (last_carry, ys) -> scalar")
+    try:
+        hash(loss)
+    except TypeError:
+        raise ValueError(
+            f"loss is a {type(loss).__name__} without a hash; allowed: a function, a lambda"
+        ) from None
     xs, initial_carry, seq_lengths, weight = check_sequence(
         cell, params, xs, initial_carry, seq_lengths, recurrent_weight
     )
-    return _gradient_flow(cell, loss, params, xs, initial_carry, seq_lengths, weight)
+    if max_carry_norm is not None:
+        max_carry_norm = check_max_norm(max_carry_norm, xs.dtype)
+    return _gradient_flow(
+        cell, loss, params, xs, initial_carry, seq_lengths, weight, max_carry_norm
+    )
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _gradient_flow(cell, loss, params, xs, initial_carry, seq_lengths, recurrent_weight):
+def _gradient_flow(
+    cell, loss, params, xs, initial_carry, seq_lengths, recurrent_weight, max_carry_norm
+):
     precision = jax.default_matmul_precision.value or "highest"
     with jax.default_matmul_precision(precision):
         valid = valid_steps(xs, seq_lengths)
@@ -114,9 +139,12 @@ def _gradient_flow(cell, loss, params, xs, initial_carry, seq_lengths, recurrent
             adjoint, found = adjoint_step(
                 cell, params, recurrent_weight, adjoint, output_grad, saved_t, step
             )
-            share = found.weight_share
+            state, share = found.state, found.weight_share
+            (state, adjoint, share), exponent, log_factor = _clip(
+                (state, adjoint, share), exponent, max_carry_norm
+            )
             log_share = jnp.log(jnp.abs(share)) + _LN2 * exponent
-            norms = _log_norms(found.state, exponent)
+            norms = (*_log_norms(state, exponent), log_factor)
             return _rescale(adjoint, exponent), (norms, (log_share, jnp.sign(share)))
 
         exponent = jnp.zeros(xs.shape[1:-1], jnp.int32)
@@ -124,15 +152,19 @@ def _gradient_flow(cell, loss, params, xs, initial_carry, seq_lengths, recurrent
             body, _rescale(last_grad, exponent), (ys_grad, saved, steps), reverse=True
         )
 
+    (initial,), exponent, log_factor = _clip((first[0],), first[1], max_carry_norm)
     norms = jax.tree.map(
-        lambda early, late: jnp.concatenate([early[None], late]), _log_norms(*first), norms
+        lambda early, late: jnp.concatenate([early[None], late]),
+        (*_log_norms(initial, exponent), log_factor),
+        norms,
     )
     known = jnp.all(jnp.stack([jnp.isfinite(leaf).all(-1) for leaf in last_carry]), axis=0)
     known_steps = known if valid is None else known & valid
     known = jnp.broadcast_to(known, norms[0].shape).at[1:].set(known_steps)
     norms = jax.tree.map(lambda norm: jnp.where(known, norm, jnp.nan), norms)
     shares = jax.tree.map(lambda share: jnp.where(known_steps, share, jnp.nan), shares)
-    return GradientFlow(value, *norms, *shares)
+    log_norm, leaf_log_norms, log_clip_factor = norms
+    return GradientFlow(value, log_norm, leaf_log_norms, *shares, log_clip_factor)
 
 
 _LN2 = 0.6931471805599453
@@ -158,6 +190,24 @@ def _rescale(adjoint: Carry, exponent: Array) -> tuple[Carry, Array]:
     """Divide each sequence's adjoint by the power of two of its largest entry."""
     shift = _exponent(adjoint)
     return _times_power(adjoint, -shift), exponent + shift
+
+
+def _clip(
+    sent_back: tuple, exponent: Array, max_norm: Array | None
+) -> tuple[tuple, Array, Array | None]:
+    """Clip all that a step sends back, its state's gradient first: (clipped, exponent, ln factor).
+
+    What is clipped takes the threshold's power of two.
+    """
+    if max_norm is None:
+        return sent_back, exponent, None
+    largest, unit_norm = scaled_norm(sent_back[0])
+    log_factor = jnp.log(max_norm) - (jnp.log(largest * unit_norm) + _LN2 * exponent)
+    is_larger = jnp.isfinite(largest) & (log_factor < 0)
+    mantissa, power = jnp.frexp(max_norm)
+    factor = jnp.where(is_larger, mantissa / jnp.where(is_larger, largest * unit_norm, 1), 1)
+    exponent = jnp.where(is_larger, power.astype(exponent.dtype), exponent)
+    return scale_sequences(sent_back, factor), exponent, jnp.where(is_larger, log_factor, 0)
 
 
 def _common_scale(

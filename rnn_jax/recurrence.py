@@ -15,6 +15,9 @@ the recurrent projection is affine, <Lᵀ d_recurrent, carry_{t-1}> is what step
 dLoss/dw, and dLoss/dR is one product of all stacked states after the loop, not T small ones
 in it. Between the passes only the states and either ``recurrent`` are kept, and gates are computed
 again, or the derivatives of the element-wise part, where they take no more room (Elman).
+
+A clip at every step (``max_carry_norm``, c) multiplies all that step t sends back, a_{t-1} with it,
+by min(1, c / ‖d_state‖), each sequence by itself: ‖dLoss/dcarry_t‖ is then at most c at every t.
 """
 
 import functools
@@ -27,7 +30,8 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.cells.base import Cell, zeros_like
-from rnn_jax.checks import check_choice, check_sequence, check_tap, check_whole
+from rnn_jax.checks import check_choice, check_max_norm, check_sequence, check_tap, check_whole
+from rnn_jax.clipping import norm_factor
 from rnn_jax.types import Array, Carry, Drive, Gates, Params, Recurrent
 
 
@@ -133,37 +137,64 @@ def adjoint_step(
     return adjoint, StepGradients(d_state, d_drive, d_recurrent, share)
 
 
+def scale_sequences(tree, factor: Array):
+    """Multiply leaves [B] and [B, H] by factor [B]."""
+
+    def scale(leaf):
+        wide = factor if leaf.ndim == factor.ndim else factor[..., None]
+        return (leaf * wide).astype(leaf.dtype)
+
+    return jax.tree.map(scale, tree)
+
+
 def _dot(a: Array, b: Array) -> Array:
     dtype = jnp.promote_types(a.dtype, jnp.float32)
     return jnp.sum(a.astype(dtype) * b.astype(dtype), axis=-1)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _fused_scan(cell, reverse, params, carry, steps, recurrent_weight):
+def _fused_scan(cell, reverse, params, carry, steps, recurrent_weight, max_carry_norm):
     return scan_plain(cell, params, carry, steps, recurrent_weight, reverse)
 
 
-def _fused_forward(cell, reverse, params, carry, steps, recurrent_weight):
+def _fused_forward(cell, reverse, params, carry, steps, recurrent_weight, max_carry_norm):
     last_carry, ys, saved = scan_saving(cell, params, carry, steps, recurrent_weight, reverse)
-    return (last_carry, ys), (params, steps, recurrent_weight, saved)
+    return (last_carry, ys), (params, steps, recurrent_weight, max_carry_norm, saved)
 
 
 def _fused_backward(cell, reverse, residuals, cotangents):
-    params, steps, recurrent_weight, saved = residuals
+    params, steps, recurrent_weight, max_carry_norm, saved = residuals
     last_grad, ys_grad = cotangents
 
     def body(adjoint, inputs):
-        return adjoint_step(cell, params, recurrent_weight, adjoint, *inputs)
+        sent_back = adjoint_step(cell, params, recurrent_weight, adjoint, *inputs)
+        if max_carry_norm is None:
+            return sent_back
+        factor = norm_factor(sent_back[1].state, max_carry_norm)
+        return scale_sequences(sent_back, factor)
 
     carry_grad, found = jax.lax.scan(body, last_grad, (ys_grad, saved, steps), reverse=not reverse)
     over_time = jax.vjp(lambda p: cell.project_carry(p, saved.carry, recurrent_weight), params)[1]
     (params_grad,) = over_time(found.recurrent)
     weight_grad = jnp.sum(found.weight_share).astype(recurrent_weight.dtype)
     steps_grad = Steps(found.drive, None, None if steps.tap is None else found.state)
-    return params_grad, carry_grad, steps_grad, weight_grad
+    max_norm_grad = jax.tree.map(jnp.zeros_like, max_carry_norm)
+    return params_grad, carry_grad, steps_grad, weight_grad, max_norm_grad
 
 
 _fused_scan.defvjp(_fused_forward, _fused_backward)
+
+
+@jax.custom_vjp
+def _clip_gradient(carry: Carry, max_norm: Array) -> Carry:
+    """Return the carry; clip its gradient, each sequence by itself."""
+    return carry
+
+
+_clip_gradient.defvjp(
+    lambda carry, max_norm: (carry, max_norm),
+    lambda max_norm, grad: (scale_sequences(grad, norm_factor(grad, max_norm)), 0 * max_norm),
+)
 
 
 def read_steps(
@@ -194,6 +225,7 @@ def unroll(
     recurrent_weight: float | Array = 1.0,
     checkpoint_every: int | None = None,
     carry_tap: Carry | None = None,
+    max_carry_norm: float | Array | None = None,
     adjoint: str = "fused",
 ) -> tuple[Carry, Array]:
     """Run a cell over a sequence: carry_t, y_t = step(carry_{t-1}, x_t), t = 1..T.
@@ -216,8 +248,12 @@ def unroll(
         time). The gradient with respect to it is dL/dcarry_t, the total derivative of any loss
         with respect to the state of step t: every later use counts, its own output included
         (PyTorch's ``retain_grad`` on h_t and c_t).
+      max_carry_norm: c, a scalar above 0: clip the gradient at every step t = 0..T as it goes back.
+        All that step t sends back (to its inputs, to the parameters, to step t-1) is scaled by
+        min(1, c / ‖dL/dcarry_t‖), each sequence by itself, so that ‖dL/dcarry_t‖ <= c. A step
+        whose gradient is not finite is left as it is. None: no clip.
       adjoint: "fused", or "autodiff" for ordinary differentiation of the plain scan (the oracle;
-        forward mode works through it).
+        forward mode works through it; no clip).
     Returns:
       (carry at the last valid step, outputs [T, *batch, H]).
     Raises:
@@ -231,6 +267,9 @@ def unroll(
         check_whole("checkpoint_every", checkpoint_every, 1)
     if carry_tap is not None:
         check_tap(carry_tap, initial_carry, xs.shape[0])
+    if max_carry_norm is not None:
+        check_choice("adjoint with max_carry_norm", adjoint, ("fused",))
+        max_carry_norm = check_max_norm(max_carry_norm, xs.dtype)
     return _unroll(
         cell,
         bool(reverse),
@@ -242,17 +281,33 @@ def unroll(
         seq_lengths,
         carry_tap,
         weight,
+        max_carry_norm,
     )
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _unroll(
-    cell, reverse, adjoint, checkpoint_every, params, xs, carry, seq_lengths, tap, recurrent_weight
+    cell,
+    reverse,
+    adjoint,
+    checkpoint_every,
+    params,
+    xs,
+    carry,
+    seq_lengths,
+    tap,
+    recurrent_weight,
+    max_carry_norm,
 ):
+    if max_carry_norm is not None:
+        carry = _clip_gradient(carry, max_carry_norm)
+
     def segment(carry, part):
         steps = read_steps(cell, params, *part)
         if adjoint == "fused":
-            return _fused_scan(cell, reverse, params, carry, steps, recurrent_weight)
+            return _fused_scan(
+                cell, reverse, params, carry, steps, recurrent_weight, max_carry_norm
+            )
         return scan_plain(cell, params, carry, steps, recurrent_weight, reverse)
 
     parts = (xs, valid_steps(xs, seq_lengths), tap)

@@ -22,3 +22,4 @@ Drive = Any  # pytree of [T, B, H]: what the inputs send to each gate
 Recurrent = Any  # pytree of [B, H]: what the state sends to each gate
 Gates = Any  # NamedTuple of arrays [B, H], every gate by its name
 Initializer = Callable[..., Array]  # (key, shape, dtype) -> Array
+Hold = Callable[[str, Array], Array]  # (gate's name, value) -> the gate

@@ -10,6 +10,7 @@ import pytest
 from helpers import Readout, elman_step, gru_step, lstm_step, sru_step
 
 from rnn_jax import Cell, elman, gru, lstm, sru
+from rnn_jax.cells.base import free
 
 
 class Case(NamedTuple):
@@ -33,9 +34,9 @@ class Case(NamedTuple):
         """The cell, and a list that grows by one each time its Python code runs."""
         calls = []
 
-        def gates(*arguments):
+        def gates(drive, recurrent, hold=free):
             calls.append(None)
-            return self.cell.gates(*arguments)
+            return self.cell.gates(drive, recurrent, hold)
 
         return self.cell._replace(gates=gates), calls
 

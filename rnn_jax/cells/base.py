@@ -2,7 +2,7 @@
 
     drive     = project_inputs(params, xs)             all T steps at once, outside the loop
     recurrent = project_carry(params, carry, w)        affine in the carry; w scales its product
-    gates     = gates(drive_t, recurrent)              element-wise
+    gates     = gates(drive_t, recurrent, hold)        element-wise
     carry, y  = update(carry, gates, tap)              element-wise
 
 The split is what makes the rest short and fast: the recurrence (``recurrence.py``)
@@ -41,7 +41,9 @@ class Cell(NamedTuple):
       project_carry: (params, carry, recurrent_weight) -> Recurrent, a pytree of [B, H]. Affine in
         the carry, and its linear part is proportional to the recurrent weight:
         ``w * linear(carry) + constant``. The adjoint relies on both.
-      gates: (drive_t, recurrent) -> Gates.
+      gates: (drive_t, recurrent, hold=free) -> Gates. ``hold(name, value)`` is called on each gate
+        as soon as it is made, before anything reads it, and what it returns is the gate:
+        ``hold_gates`` sets gates to constants this way.
       update: (carry, gates, tap) -> (Carry, output [B, H]). ``tap`` is a Carry of zeros that is
         added to each part of the state as soon as it is made, before anything reads it: the
         gradient with respect to it is then the total derivative with respect to that part.
@@ -75,6 +77,62 @@ def step(
     recurrent_weight = jnp.asarray(recurrent_weight, x_t.dtype)
     recurrent = cell.project_carry(params, carry, recurrent_weight)
     return cell.update(carry, cell.gates(drive, recurrent), zeros_like(carry))
+
+
+def free(name: str, value: Array) -> Array:
+    """Leave a gate as it is: the default of ``hold``."""
+    return value
+
+
+def hold_gates(cell: Cell, **values: float) -> Cell:
+    """Hold gates at constants: ``hold_gates(lstm(64), forget=1.0)`` is the constant error carousel.
+
+    A held gate passes no gradient on. Cached as the factories are: equal calls give the same cell,
+    and nothing compiles again.
+
+    Args:
+      cell: a Cell whose gates may be held already: others add up, the same gate is held anew.
+      values: a finite number for each gate, by its name in the cell's Gates.
+    Raises:
+      ValueError: a gate that the cell has not, or a value that is no finite number.
+    """
+    names = gate_names(cell)
+    if "hold" not in inspect.signature(cell.gates).parameters:
+        raise ValueError(
+            f"gates of {cell.name} take no hold; allowed: gates(drive, recurrent, hold)"
+        )
+    for name, value in values.items():
+        if name not in names:
+            raise ValueError(f"{cell.name} has no gate {name!r}; allowed: {', '.join(names)}")
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"gate {name} is held at {value!r}; allowed: a finite number")
+    return _hold_gates(cell, tuple(sorted((k, float(v)) for k, v in values.items())))
+
+
+@functools.cache
+def _hold_gates(cell: Cell, values: tuple[tuple[str, float], ...]) -> Cell:
+    held = dict(values)
+
+    def hold_ours(name, value):
+        return jnp.full_like(value, held[name]) if name in held else value
+
+    def gates(drive, recurrent, hold=free):
+        return cell.gates(drive, recurrent, lambda name, value: hold(name, hold_ours(name, value)))
+
+    return cell._replace(gates=gates)
+
+
+@functools.cache
+def gate_names(cell: Cell) -> tuple[str, ...]:
+    """Name the gates of a cell."""
+
+    def one_step(key):
+        params = cell.init(key, 1)
+        drive = cell.project_inputs(params, jnp.zeros((1, 1)))
+        recurrent = cell.project_carry(params, cell.initial_carry(()), jnp.ones(()))
+        return cell.gates(jax.tree.map(lambda leaf: leaf[0], drive), recurrent)
+
+    return jax.eval_shape(one_step, jax.random.key(0))._fields
 
 
 def cell_factory(factory: Callable[..., Cell]) -> Callable[..., Cell]:

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from rnn_jax.cells import initializers
-from rnn_jax.cells.base import Cell, cell_factory
-from rnn_jax.types import Array, Initializer, Key
+from rnn_jax.cells.base import Cell, cell_factory, free
+from rnn_jax.types import Array, Hold, Initializer, Key
 
 
 @jax.custom_jvp
@@ -81,8 +81,8 @@ def project_carry(params: ElmanParams, carry: ElmanCarry, recurrent_weight: Arra
     return recurrent_weight * (carry.hidden @ params.recurrent_kernel)
 
 
-def gates(activation: str, drive: Array, recurrent: Array) -> ElmanGates:
-    return ElmanGates(ACTIVATIONS[activation](drive + recurrent))
+def gates(activation: str, drive: Array, recurrent: Array, hold: Hold = free) -> ElmanGates:
+    return ElmanGates(hold("candidate", ACTIVATIONS[activation](drive + recurrent)))
 
 
 def update(carry: ElmanCarry, gates: ElmanGates, tap: ElmanCarry) -> tuple[ElmanCarry, Array]:

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from rnn_jax.cells import initializers
-from rnn_jax.cells.base import Cell, cell_factory, init_blocks, memory_gate_bias, project
-from rnn_jax.types import Array, Initializer, Key
+from rnn_jax.cells.base import Cell, cell_factory, free, init_blocks, memory_gate_bias, project
+from rnn_jax.types import Array, Hold, Initializer, Key
 
 
 class GRUParams(NamedTuple):
@@ -78,12 +78,13 @@ def project_carry(params: GRUParams, carry: GRUCarry, recurrent_weight: Array) -
     return GRUGates(*[recurrent_weight * p + b for p, b in zip(products, biases, strict=True)])
 
 
-def gates(drive: GRUGates, recurrent: GRUGates) -> GRUGates:
-    reset = jax.nn.sigmoid(drive.reset + recurrent.reset)
+def gates(drive: GRUGates, recurrent: GRUGates, hold: Hold = free) -> GRUGates:
+    reset = hold("reset", jax.nn.sigmoid(drive.reset + recurrent.reset))
+    candidate = jnp.tanh(drive.candidate + reset * recurrent.candidate)
     return GRUGates(
         reset=reset,
-        update=jax.nn.sigmoid(drive.update + recurrent.update),
-        candidate=jnp.tanh(drive.candidate + reset * recurrent.candidate),
+        update=hold("update", jax.nn.sigmoid(drive.update + recurrent.update)),
+        candidate=hold("candidate", candidate),
     )
 
 

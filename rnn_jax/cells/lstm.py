@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from rnn_jax.cells import initializers
-from rnn_jax.cells.base import Cell, cell_factory, init_blocks, memory_gate_bias, project
-from rnn_jax.types import Array, Initializer, Key
+from rnn_jax.cells.base import Cell, cell_factory, free, init_blocks, memory_gate_bias, project
+from rnn_jax.types import Array, Hold, Initializer, Key
 
 
 class LSTMParams(NamedTuple):
@@ -83,12 +83,12 @@ def project_carry(params: LSTMParams, carry: LSTMCarry, recurrent_weight: Array)
     return LSTMGates(*[recurrent_weight * product for product in products])
 
 
-def gates(drive: LSTMGates, recurrent: LSTMGates) -> LSTMGates:
+def gates(drive: LSTMGates, recurrent: LSTMGates, hold: Hold = free) -> LSTMGates:
     return LSTMGates(
-        input=jax.nn.sigmoid(drive.input + recurrent.input),
-        forget=jax.nn.sigmoid(drive.forget + recurrent.forget),
-        candidate=jnp.tanh(drive.candidate + recurrent.candidate),
-        output=jax.nn.sigmoid(drive.output + recurrent.output),
+        input=hold("input", jax.nn.sigmoid(drive.input + recurrent.input)),
+        forget=hold("forget", jax.nn.sigmoid(drive.forget + recurrent.forget)),
+        candidate=hold("candidate", jnp.tanh(drive.candidate + recurrent.candidate)),
+        output=hold("output", jax.nn.sigmoid(drive.output + recurrent.output)),
     )
 
 

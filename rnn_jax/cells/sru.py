@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from rnn_jax.cells import initializers
-from rnn_jax.cells.base import Cell, cell_factory, init_blocks, memory_gate_bias, project
-from rnn_jax.types import Array, Initializer, Key
+from rnn_jax.cells.base import Cell, cell_factory, free, init_blocks, memory_gate_bias, project
+from rnn_jax.types import Array, Hold, Initializer, Key
 
 
 class SRUParams(NamedTuple):
@@ -96,12 +96,12 @@ def project_carry(params: SRUParams, carry: SRUCarry, recurrent_weight: Array) -
     )
 
 
-def gates(drive: SRUGates, recurrent: SRURecurrent) -> SRUGates:
+def gates(drive: SRUGates, recurrent: SRURecurrent, hold: Hold = free) -> SRUGates:
     return SRUGates(
-        forget=jax.nn.sigmoid(drive.forget + recurrent.forget),
-        reset=jax.nn.sigmoid(drive.reset + recurrent.reset),
-        candidate=drive.candidate,
-        skip=drive.skip,
+        forget=hold("forget", jax.nn.sigmoid(drive.forget + recurrent.forget)),
+        reset=hold("reset", jax.nn.sigmoid(drive.reset + recurrent.reset)),
+        candidate=hold("candidate", drive.candidate),
+        skip=hold("skip", drive.skip),
     )
 
 
