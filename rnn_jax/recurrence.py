@@ -57,6 +57,7 @@ class StepGradients(NamedTuple):
     drive: Drive
     recurrent: Recurrent
     weight_share: Array  # [B], this step's part of dLoss/dw
+    clip_factor: Array | None = None  # [B], by which the clip scaled all the others; None: no clip
 
 
 def advance(cell: Cell, carry: Carry, recurrent: Recurrent, step: Steps) -> tuple[Carry, Array]:
@@ -89,8 +90,10 @@ def scan_saving(
     def body(carry, step):
         recurrent = cell.project_carry(params, carry, recurrent_weight)
         (new_carry, output), pullback = linearize(cell, carry, recurrent, step)
-        kept = pullback if _num_bytes(pullback) <= _num_bytes(recurrent) else recurrent
-        return new_carry, (output, Saved(carry, kept))
+        is_small = _num_bytes(pullback) <= _num_bytes(recurrent)
+        if jax.config.jax_disable_jit:  # steps run one by one: their pullbacks do not stack
+            is_small = False
+        return new_carry, (output, Saved(carry, pullback if is_small else recurrent))
 
     last_carry, (ys, saved) = jax.lax.scan(body, carry, steps, reverse=reverse)
     return last_carry, ys, saved
@@ -152,6 +155,30 @@ def _dot(a: Array, b: Array) -> Array:
     return jnp.sum(a.astype(dtype) * b.astype(dtype), axis=-1)
 
 
+def scan_adjoint(
+    cell: Cell,
+    params: Params,
+    steps: Steps,
+    recurrent_weight: Array,
+    saved: Saved,
+    last_grad: Carry,
+    ys_grad: Array | None,
+    max_carry_norm: Array | None = None,
+    reverse: bool = False,
+) -> tuple[Carry, StepGradients]:
+    """Run all steps backwards: (dLoss/dcarry_T, dLoss/dys) -> (a_0, what each step found)."""
+
+    def body(adjoint, inputs):
+        adjoint, found = adjoint_step(cell, params, recurrent_weight, adjoint, *inputs)
+        if max_carry_norm is None:
+            return adjoint, found
+        factor = norm_factor(found.state, max_carry_norm)
+        adjoint, found = scale_sequences((adjoint, found), factor)
+        return adjoint, found._replace(clip_factor=factor)
+
+    return jax.lax.scan(body, last_grad, (ys_grad, saved, steps), reverse=not reverse)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _fused_scan(cell, reverse, params, carry, steps, recurrent_weight, max_carry_norm):
     return scan_plain(cell, params, carry, steps, recurrent_weight, reverse)
@@ -164,16 +191,9 @@ def _fused_forward(cell, reverse, params, carry, steps, recurrent_weight, max_ca
 
 def _fused_backward(cell, reverse, residuals, cotangents):
     params, steps, recurrent_weight, max_carry_norm, saved = residuals
-    last_grad, ys_grad = cotangents
-
-    def body(adjoint, inputs):
-        sent_back = adjoint_step(cell, params, recurrent_weight, adjoint, *inputs)
-        if max_carry_norm is None:
-            return sent_back
-        factor = norm_factor(sent_back[1].state, max_carry_norm)
-        return scale_sequences(sent_back, factor)
-
-    carry_grad, found = jax.lax.scan(body, last_grad, (ys_grad, saved, steps), reverse=not reverse)
+    carry_grad, found = scan_adjoint(
+        cell, params, steps, recurrent_weight, saved, *cotangents, max_carry_norm, reverse
+    )
     over_time = jax.vjp(lambda p: cell.project_carry(p, saved.carry, recurrent_weight), params)[1]
     (params_grad,) = over_time(found.recurrent)
     weight_grad = jnp.sum(found.weight_share).astype(recurrent_weight.dtype)

@@ -96,6 +96,26 @@ def run_python(code, **environment):
     return done.stdout
 
 
+def run_experiment(name, arguments, folder):
+    """Run ``python -m experiments.<name>`` as a user does, warnings as errors, into ``folder``."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", f"experiments.{name}", "--out", str(folder)]
+        + arguments.split(),
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def only_run(folder):
+    """Return the one run directory in ``folder``, and its dataset."""
+    import xarray as xr  # not among what the core tests need
+
+    (directory,) = folder.iterdir()
+    return directory, xr.open_zarr(directory / "results.zarr").load()
+
+
 class Readout(NamedTuple):
     """A linear loss: the inner product of the last carry and the outputs with these weights."""
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,26 +13,14 @@ for module in ("tyro", "rich", "xarray", "zarr", "matplotlib"):
     pytest.importorskip(module)
 
 import xarray as xr
+from helpers import only_run, run_experiment
 
 ROOT = Path(__file__).parent.parent
 SMALL = "--num-seeds 2 --hidden-size 8 --input-size 4 --num-steps 30 --batch-size 2 --drop-first 5"
 
 
-def sweep(arguments, folder, **environment):
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "experiments.gradient_flow", "--out", str(folder)]
-        + arguments.split(),
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def only_run(folder):
-    (directory,) = folder.iterdir()
-    return directory, xr.open_zarr(directory / "results.zarr").load()
+def sweep(arguments, folder):
+    return run_experiment("gradient_flow", arguments, folder)
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +175,8 @@ def test_sharded_and_plain_give_the_same_bits(tmp_path):
         ("--num-steps 0", "num_steps is 0"),
         ("--wieghts 1", "--wieghts"),
         ("--loss next_byte --input noise", "next_byte"),
+        ("--clip norm", "norm"),
+        ("--clip value --clip-thresholds 0", "clip_thresholds holds 0"),
         ("--out /dev/null/runs", "/dev/null/runs"),
     ],
 )
@@ -236,3 +225,92 @@ def test_theory_says_what_it_can(settings, expected):
     np.testing.assert_allclose(value, expected[0], atol=1e-6)
     assert relation == expected[1]
     assert theory.slope(Config(**settings), "lstm", 2.0)[1] == ""
+
+
+CLIPPED = dict(
+    cells=("lstm",), weights=(0.5, 3.0), num_seeds=1, hidden_size=6, input_size=4, num_steps=12,
+    batch_size=2, drop_first=2, dtype="float64", clip_thresholds=(0.2, 5.0),
+    clip=("none", "value", "global-norm", "per-step"),
+)  # fmt: skip
+
+
+def test_clips_leave_of_each_step_what_a_copy_of_the_parameters_there_gets():
+    """Against ordinary differentiation of a scan of ``step`` by one copy of params a step."""
+    import jax
+    import jax.numpy as jnp
+
+    from experiments.gradient_flow import run
+    from experiments.gradient_flow.config import Config
+    from rnn_jax import step, unroll
+
+    config = Config(**CLIPPED)
+    dataset = run.run(config).squeeze("cell").squeeze("seed")
+    cell = run.make_cell(config, 0)
+    params, xs, carry, projection, _ = run.draw(config, cell, seed=0)
+
+    def loss(copies, weight):
+        def body(carry, inputs):
+            return step(cell, *inputs[:1], carry, inputs[1], weight)
+
+        return (jax.lax.scan(body, carry, (copies, xs))[0].hidden * projection).sum()
+
+    def of_unroll(params, weight, c):
+        last, _ = unroll(
+            cell, params, xs, initial_carry=carry, recurrent_weight=weight, max_carry_norm=c
+        )
+        return (last.hidden * projection).sum()
+
+    def norms(parts):
+        flat = [np.asarray(part).reshape(len(part), -1) for part in parts]
+        return np.linalg.norm(np.concatenate(flat, axis=1), axis=1)
+
+    copies = jax.tree.map(lambda a: jnp.broadcast_to(a, (12, *a.shape)), params)
+    for weight in config.weights:
+        parts = jax.tree.map(np.asarray, jax.grad(loss)(copies, weight))
+        g = jax.tree.map(lambda part: part.sum(0), parts)
+        at = dataset.sel(recurrent_weight=weight)
+        np.testing.assert_allclose(at["norm_before"], norms([a[None] for a in g])[0], rtol=1e-9)
+        for c in config.clip_thresholds:
+            point = at.sel(threshold=c)
+            ratios = jax.tree.map(lambda a, c=c: np.minimum(1, c / np.abs(a)), g)
+            scale = min(1.0, c / norms([a[None] for a in g])[0])
+            expected = {
+                "none": norms(parts),
+                "value": norms([part * r for part, r in zip(parts, ratios, strict=True)]),
+                "global-norm": scale * norms(parts),
+            }
+            for clip, left in expected.items():
+                np.testing.assert_allclose(point["step_norm"].sel(clip=clip), left, rtol=1e-9)
+            after = [np.clip(a, -c, c)[None] for a in g]
+            np.testing.assert_allclose(point["norm_after"].sel(clip="value"), norms(after)[0])
+            changed = np.mean(np.concatenate([np.abs(a).ravel() > c for a in g]))
+            np.testing.assert_allclose(point["clipped_fraction"].sel(clip="value"), changed)
+            inside = jax.grad(of_unroll)(params, weight, c)
+            per_step = point.sel(clip="per-step")
+            np.testing.assert_allclose(per_step["norm_after"], norms([a[None] for a in inside])[0])
+            assert float(point["clip_angle"].sel(clip="global-norm")) < 1e-6
+    assert 0 < float(at.sel(clip="per-step", threshold=0.2)["clipped_fraction"]) <= 1
+    assert float(at.sel(clip="per-step", threshold=0.2)["clip_angle"]) > 0.1
+
+
+def test_without_a_clip_the_dataset_has_no_clip_and_with_one_figures_and_a_table(
+    small_run, tmp_path
+):
+    assert "clip" not in only_run(small_run[0])[1].dims
+    done = sweep(
+        f"{SMALL} --cells elman --weights 1 3 --clip none value per-step --clip-thresholds 1 10",
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    directory, dataset = only_run(tmp_path)
+    with (directory / "clips.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 3 * 2
+    for row in rows:
+        keys = {"recurrent_weight": float(row["recurrent_weight"]), "clip": row["clip"]}
+        point = dataset.sel(cell="elman", threshold=float(row["threshold"]), **keys)
+        expected = np.exp(np.log(point["norm_after"]).mean())
+        np.testing.assert_allclose(float(row["norm_after"]), expected, rtol=1e-5)
+    names = {path.stem for path in (directory / "figures").iterdir()}
+    assert {"clip_by_weight_and_time", "clip_against_weight"} <= names
+    assert "per-step" in done.stdout

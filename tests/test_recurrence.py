@@ -537,3 +537,16 @@ def test_values_known_only_while_running_are_not_checked_while_tracing(transform
     assert np.isfinite(transformed(run)(w)).all()
     with raises_one_line("recurrent_weight", "(2,)"):
         jax.jit(run)(jnp.ones(2))
+
+
+@one_case_a_cell
+def test_without_jit_the_gradients_are_the_same(case, getkey):
+    """``jax.disable_jit`` is how people look into a scan."""
+    params, xs = case.params(getkey()), case.xs(getkey(), 3, (2,))
+
+    def gradient():
+        return jax.grad(lambda p: unroll(case.cell, p, xs)[1].sum())(params)
+
+    compiled = gradient()
+    with jax.disable_jit():
+        tree_allclose(gradient(), compiled)

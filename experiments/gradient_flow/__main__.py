@@ -1,16 +1,38 @@
 """Command line: sweep, print the table, draw the figures, keep everything in a run directory."""
 
+import json
+
+import xarray as xr
+from rich.console import Group
+
 from experiments import command
 from experiments.gradient_flow import plot, run, table
 from experiments.gradient_flow.config import Config
+
+
+def show(dataset: xr.Dataset) -> Group:
+    held = json.loads(dataset.attrs["config"])["gate"]
+    note = f"; held where the cell has it: {', '.join(held)}" if held else ""
+    tables = [table.to_rich(table.rows(dataset), note)]
+    if "clip" in dataset.dims:
+        tables.append(table.clips_to_rich(table.clip_rows(dataset)))
+    return Group(*tables)
+
+
+def files(dataset: xr.Dataset) -> dict[str, str]:
+    texts = {"table.csv": table.to_csv(table.rows(dataset))}
+    if "clip" in dataset.dims:
+        texts["clips.csv"] = table.to_csv(table.clip_rows(dataset))
+    return texts
+
 
 EXPERIMENT = command.Experiment(
     name="gradient_flow",
     config_class=Config,
     num_blocks=run.num_blocks,
     run=run.run,
-    show=lambda dataset: table.to_rich(table.rows(dataset)),
-    files=lambda dataset: {"table.csv": table.to_csv(table.rows(dataset))},
+    show=show,
+    files=files,
     save_figures=plot.save_figures,
 )
 

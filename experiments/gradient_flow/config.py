@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from rnn_jax.cells import CELLS
+from rnn_jax.cells import CELLS, gate_names
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,18 @@ class Config:
     """standard deviation of the initial carry"""
     loss: Literal["last_state", "next_byte"] = "last_state"
     """random projection of the last state; or cross-entropy of the next byte at every step"""
+    gate: tuple[str, ...] = ()
+    """gates held at a value, as forget=1 input=0, in the cells that have them"""
+    forget_bias: float | None = None
+    """bias of the gate that keeps the state (forget; GRU: update); None: each cell's own"""
+    chrono_steps: float | None = None
+    """chrono initialization of that gate for time scales up to so many steps"""
+    gate_means: bool = False
+    """record the mean of every gate at every step"""
+    clip: tuple[Literal["none", "value", "global-norm", "per-step"], ...] = ("none",)
+    """of the gradient by the parameters; per-step: of dL/dcarry_t inside the adjoint"""
+    clip_thresholds: tuple[float, ...] = (1.0, 10.0, 100.0)
+    """largest entry, norm, or norm by step, one after another"""
     drop_first: int = 20
     """steps left out of the slope's fit, where the state has not reached its regime"""
     block_size: int = 64
@@ -56,10 +68,24 @@ class Config:
         for weight in self.weights:
             if not abs(weight) < 1e38:
                 raise ValueError(f"weights holds {weight}; allowed: finite numbers, up to 1e38")
-        for name in ("cells", "weights"):
+        for name in ("cells", "weights", "clip", "clip_thresholds"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} is {values}; allowed: one or more, each once")
+        for threshold in self.clip_thresholds:
+            if not 0 < threshold < math.inf:
+                raise ValueError(f"clip_thresholds holds {threshold}; allowed: numbers above 0")
+        if self.forget_bias is not None and not math.isfinite(self.forget_bias):
+            raise ValueError(f"forget_bias is {self.forget_bias}; allowed: a finite number")
+        if self.chrono_steps is not None and not 2 < self.chrono_steps < math.inf:
+            raise ValueError(f"chrono_steps is {self.chrono_steps}; allowed: a number above 2")
+        if self.chrono_steps is not None and self.forget_bias is not None:
+            raise ValueError("chrono_steps is given with forget_bias; allowed: one of them")
+        known = {name: gate_names(CELLS[name](1)) for name in self.cells}
+        for name in self.held_gates():
+            if not any(name in gates for gates in known.values()):
+                of_cells = "; ".join(f"{cell}: {', '.join(gates)}" for cell, gates in known.items())
+                raise ValueError(f"gate holds {name!r}; allowed: a gate of these cells: {of_cells}")
         least = {"seed": 0, "drop_first": 0}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -85,3 +111,18 @@ class Config:
             )
         if self.loss == "next_byte" and self.input != "text":
             raise ValueError(f"loss next_byte has input {self.input}; allowed: text")
+
+    def held_gates(self) -> dict[str, float]:
+        """Read ``gate``: name to value."""
+        held = {}
+        for setting in self.gate:
+            name, _, text = setting.partition("=")
+            if name in held:
+                raise ValueError(f"gate holds {name!r} twice; allowed: once")
+            try:
+                held[name] = float(text)
+            except ValueError:
+                held[name] = math.nan
+            if not math.isfinite(held[name]):
+                raise ValueError(f"gate holds {setting!r}; allowed: name=number, as forget=1")
+        return held

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from rnn_jax.plotting import clipping
 from rnn_jax.plotting import gradient_flow as figures
 from rnn_jax.plotting.style import house_style
 
@@ -13,11 +14,16 @@ FIGURES = {
     "slope_against_weight": figures.slope_against_weight,
     "weight_share": figures.weight_share,
 }
+CLIP_FIGURES = {
+    "clip_by_weight_and_time": clipping.clip_by_weight_and_time,
+    "clip_against_weight": clipping.clip_against_weight,
+}
 
 
 def save_figures(dataset: xr.Dataset, folder: Path) -> None:
     """Draw every figure as PNG into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     with house_style():
-        for name, draw in FIGURES.items():
+        chosen = FIGURES | CLIP_FIGURES if "clip" in dataset.dims else FIGURES
+        for name, draw in chosen.items():
             draw(dataset).savefig(folder / f"{name}.png")

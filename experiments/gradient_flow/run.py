@@ -9,21 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from experiments.gradient_flow import theory
+from experiments.gradient_flow import clip, theory
 from experiments.gradient_flow.config import Config
-from rnn_jax.cells import CELLS, Cell, initializers
-from rnn_jax.data.stdlib_source import random_windows, stdlib_source
-from rnn_jax.gradient_flow import GradientFlow, gradient_flow
+from experiments.gradient_flow.draw import draw, make_cell, make_loss
+from rnn_jax.cells import Cell, gate_names
+from rnn_jax.data.stdlib_source import stdlib_source
+from rnn_jax.gradient_flow import gradient_flow
+from rnn_jax.recurrence import gate_values
 from rnn_jax.regimes import horizon, slope
 from rnn_jax.sweep import chunk_size, make_sweep, saved_bytes
-from rnn_jax.types import Array, Key
 
-RECURRENT_INIT = {
-    "orthogonal": initializers.orthogonal,
-    "gaussian": initializers.gaussian,
-    "identity": initializers.identity,
-    "scalar": initializers.identity,
-}
 MEANINGS = {  # name: (dims beside cell, recurrent_weight and seed; long name; units)
     "loss": ((), "loss, sum over the batch", "nats or arbitrary"),
     "log_carry_norm": (("time",), "ln ‖dL/dcarry_t‖, mean over sequences where it is not 0", "nat"),
@@ -33,6 +28,9 @@ MEANINGS = {  # name: (dims beside cell, recurrent_weight and seed; long name; u
     "log_weight_share": (("step",), "ln mean |part of dL/dw that enters at step t|", "nat"),
     "slope": ((), "least-squares slope against T - t, mean over sequences not 0", "nat per step"),
     "horizon": ((), "steps back to a change by a factor e, median over sequences", "steps"),
+}
+GATE_MEANINGS = {
+    "gate_mean": (("gate", "step"), "mean of a gate over sequences and units", "1"),
 }
 
 
@@ -44,119 +42,77 @@ def num_blocks(config: Config) -> int:
 
 def run(config: Config, on_block: Callable[[], None] = lambda: None) -> xr.Dataset:
     """Compute the whole sweep; ``on_block`` is called as each block is finished."""
-    leaves = _leaf_names(config)
-    sizes = {
-        "cell": len(config.cells),
-        "recurrent_weight": len(config.weights),
-        "seed": config.num_seeds,
-        "time": config.num_steps + 1,
-        "step": config.num_steps,
-        "leaf": len(leaves),
-    }
+    coordinates = _coordinates(config)
+    meanings = _meanings(config)
     found = {
-        name: np.full([sizes[d] for d in _all_dims(name)], np.nan, config.dtype)
-        for name in MEANINGS
+        name: np.full(
+            [len(coordinates[d]) for d in _all_dims(meanings, name)], np.nan, config.dtype
+        )
+        for name in meanings
     }
     with jax.default_matmul_precision(config.precision):
         for cell_index, seed, first, block in _blocks(config):
-            last = first + block["loss"].shape[0]
+            at = (cell_index, slice(first, first + len(block["loss"])), seed)
             for name, values in block.items():
-                if name == "leaf_log_norm":
-                    for leaf, of_leaf in values.items():
-                        found[name][cell_index, first:last, seed, leaves.index(leaf)] = of_leaf
+                if isinstance(values, dict):  # by the names of a dim that cells fill in part
+                    names = coordinates[meanings[name][0][0]]
+                    for key, of_key in values.items():
+                        found[name][(*at, names.index(key))] = of_key
                 else:
-                    found[name][cell_index, first:last, seed] = values
+                    found[name][at] = values
             on_block()
-    return _dataset(config, leaves, found)
+    return _dataset(config, coordinates, meanings, found)
 
 
-def make_cell(config: Config, index: int) -> Cell:
-    """Make the index-th cell of the sweep."""
-    name = config.cells[index]
-    if name == "elman":
-        return CELLS[name](config.hidden_size, activation=config.activation)
-    return CELLS[name](config.hidden_size)
+def _meanings(config: Config) -> dict:
+    """Say what is measured: more where the config asks for more."""
+    asked: dict[str, tuple] = dict(MEANINGS)
+    if config.gate_means:
+        asked |= GATE_MEANINGS
+    if clip.is_asked(config):
+        asked |= clip.MEANINGS
+    return asked
 
 
 def _blocks(config: Config) -> Iterator[tuple[int, int, int, dict]]:
     """Yield (cell index, seed, first weight's index, what was measured there)."""
     for cell_index in range(len(config.cells)):
         cell = make_cell(config, cell_index)
-        swept = None
+        sweeps = None
         for seed in range(config.num_seeds):
             draws = draw(config, cell, seed)
-            if swept is None:
+            if sweeps is None:
                 points = min(config.block_size, len(config.weights))
                 chunk = chunk_size(saved_bytes(cell, *draws[:2]), points)
-                swept = make_sweep(_measure(config, cell), chunk)
+                sweeps = [make_sweep(measure, chunk) for measure in _measures(config, cell)]
             for first in range(0, len(config.weights), config.block_size):
-                weights = config.weights[first : first + config.block_size]
-                flow = jax.device_get(swept(jnp.asarray(weights, config.dtype), *draws))
-                yield cell_index, seed, first, _summarize(config, flow)
+                weights = jnp.asarray(config.weights[first : first + config.block_size])
+                flow, *more = [
+                    jax.device_get(swept(weights.astype(config.dtype), *draws)) for swept in sweeps
+                ]
+                block = _summarize(config, flow)
+                for values in more:
+                    block |= values
+                yield cell_index, seed, first, block
 
 
-def draw(config: Config, cell: Cell, seed: int) -> tuple:
-    """Draw (params, xs, initial carry, projection or readout, targets) of one seed.
+def _measures(config: Config, cell: Cell) -> list[Callable]:
+    """Make the functions of one sweep point: the gradient flow, and what the config asks beside."""
 
-    Every cell sees the same texts, embedding and readout at the same seed.
-    """
-    key = jax.random.fold_in(jax.random.key(config.seed), seed)
-    keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(
-        ("params", "text", "embedding", "noise", "carry", "loss"))}  # fmt: skip
-    dtype = jnp.dtype(config.dtype)
-    shape = (config.num_steps, config.batch_size)
-    targets = jnp.zeros(shape, jnp.int32)
-    kernel_init = initializers.glorot_uniform
-    if config.input == "text":
-        window = random_windows(
-            stdlib_source(), keys["text"], config.batch_size, config.num_steps + 1
-        )
-        embedding = jax.random.normal(keys["embedding"], (256, config.input_size), dtype)
-        xs, targets = embedding[window[:-1]], jnp.asarray(window[1:], jnp.int32)
-    elif config.input == "noise":  # z_t itself: each unit its own noise
-        kernel_init = initializers.identity()
-        noise = jax.random.normal(keys["noise"], (*shape, config.hidden_size), dtype)
-        xs = config.noise_variance**0.5 * noise
-    else:
-        xs = jnp.zeros((*shape, config.input_size), dtype)
-    params = cell.init(
-        keys["params"],
-        xs.shape[-1],
-        dtype,
-        kernel_init=kernel_init,
-        recurrent_init=RECURRENT_INIT[config.recurrent_matrix](config.gain),
-    )
-    carry = cell.initial_carry((config.batch_size,), dtype)
-    leaves, tree = jax.tree.flatten(carry)
-    carry_keys = jax.random.split(keys["carry"], len(leaves))
-    carry = tree.unflatten(
-        [config.initial_state * jax.random.normal(k, c.shape, dtype)
-         for k, c in zip(carry_keys, leaves, strict=True)]
-    )  # fmt: skip
-    return params, xs, carry, _loss_weights(config, keys["loss"], dtype), targets
-
-
-def _loss_weights(config: Config, key: Key, dtype) -> Array:
-    """Draw the projection [B, H] of the last state, or the readout [H, 256] of every output."""
-    if config.loss == "last_state":
-        return jax.random.normal(key, (config.batch_size, config.hidden_size), dtype)
-    return initializers.gaussian()(key, (config.hidden_size, 256), dtype)
-
-
-def _measure(config: Config, cell: Cell) -> Callable[..., GradientFlow]:
-    """Make the function of one sweep point."""
-
-    def measure(weight, params, xs, carry, loss_weights, targets):
-        def loss(last_carry, ys):
-            if config.loss == "last_state":
-                return jnp.sum(last_carry[0] * loss_weights)
-            log_probabilities = jax.nn.log_softmax(ys @ loss_weights)
-            picked = jnp.take_along_axis(log_probabilities, targets[..., None], axis=-1)
-            return -jnp.sum(picked) / config.num_steps
-
+    def flow(weight, params, xs, carry, loss_weights, targets):
+        loss = make_loss(config, loss_weights, targets)
         return gradient_flow(cell, params, xs, loss, initial_carry=carry, recurrent_weight=weight)
 
-    return measure
+    def gate_means(weight, params, xs, carry, loss_weights, targets):
+        gates = gate_values(cell, params, xs, initial_carry=carry, recurrent_weight=weight)
+        return {"gate_mean": {n: jnp.mean(g, axis=(1, 2)) for n, g in gates._asdict().items()}}
+
+    measures: list[Callable] = [flow]
+    if config.gate_means:
+        measures.append(gate_means)
+    if clip.is_asked(config):
+        measures.append(clip.make_measure(config, cell))
+    return measures
 
 
 def _summarize(config: Config, flow) -> dict:
@@ -200,25 +156,47 @@ def _std(values: np.ndarray, where: np.ndarray) -> np.ndarray:
     return np.where(count > 0, np.sqrt(squares / np.maximum(count, 1)), np.nan)
 
 
-def _leaf_names(config: Config) -> list[str]:
-    """Name the parts of all cells' carries, each once."""
-    names = [make_cell(config, i).initial_carry(())._fields for i in range(len(config.cells))]
+def _names(config: Config, of: Callable[[Cell], tuple[str, ...]]) -> list[str]:
+    """Collect the names that the sweep's cells have, each once."""
+    names = [of(make_cell(config, i)) for i in range(len(config.cells))]
     return list(dict.fromkeys(name for fields in names for name in fields))
 
 
-def _all_dims(name: str) -> tuple[str, ...]:
-    return ("cell", "recurrent_weight", "seed", *MEANINGS[name][0])
+def _coordinates(config: Config) -> dict[str, list]:
+    return {
+        "cell": list(config.cells),
+        "recurrent_weight": list(config.weights),
+        "seed": list(range(config.num_seeds)),
+        "time": list(range(config.num_steps + 1)),
+        "step": list(range(1, config.num_steps + 1)),
+        "leaf": _names(config, lambda cell: cell.initial_carry(())._fields),
+        "gate": _names(config, gate_names),
+        "clip": list(config.clip),
+        "threshold": list(config.clip_thresholds),
+    }
 
 
-def _dataset(config: Config, leaves: list[str], found: dict[str, np.ndarray]) -> xr.Dataset:
+def _all_dims(meanings: dict, name: str) -> tuple[str, ...]:
+    return ("cell", "recurrent_weight", "seed", *meanings[name][0])
+
+
+COORDINATE_MEANINGS = {
+    "recurrent_weight": {"long_name": "w"},
+    "time": {"long_name": "t; 0 is the initial carry", "units": "steps"},
+    "step": {"long_name": "t", "units": "steps"},
+    "threshold": {"long_name": "of the clip: largest entry, norm, or norm by step"},
+}
+
+
+def _dataset(
+    config: Config, coordinates: dict[str, list], meanings: dict, found: dict[str, np.ndarray]
+) -> xr.Dataset:
     """Put what was found beside its coordinates, units and theory's slope."""
     variables = {
-        name: (
-            _all_dims(name),
-            values,
-            {"long_name": MEANINGS[name][1], "units": MEANINGS[name][2]},
+        name: (_all_dims(meanings, name), values, {"long_name": meaning, "units": units})
+        for (name, values), (_, meaning, units) in zip(
+            found.items(), meanings.values(), strict=True
         )
-        for name, values in found.items()
     }
     expected = [[theory.slope(config, c, w) for w in config.weights] for c in config.cells]
     dims = ("cell", "recurrent_weight")
@@ -232,18 +210,14 @@ def _dataset(config: Config, leaves: list[str], found: dict[str, np.ndarray]) ->
         np.array([[relation for _, relation in row] for row in expected], dtype="U1"),
         {"long_name": "measured slope = exact theory, ≈ theory at large H, ≤ a bound"},
     )
-    steps = np.arange(config.num_steps + 1)
-    coordinates = {
-        "cell": list(config.cells),
-        "recurrent_weight": ("recurrent_weight", list(config.weights), {"long_name": "w"}),
-        "seed": np.arange(config.num_seeds),
-        "time": ("time", steps, {"long_name": "t; 0 is the initial carry", "units": "steps"}),
-        "step": ("step", steps[1:], {"long_name": "t", "units": "steps"}),
-        "leaf": leaves,
-    }
+    used = {dim for name in meanings for dim in _all_dims(meanings, name)}
     attributes = {
         "title": "Gradient norm at every time step against the recurrent weight",
         "config": json.dumps(asdict(config)),
         "text": stdlib_source().source if config.input == "text" else "none",
     }
-    return xr.Dataset(variables, coordinates, attributes)
+    return xr.Dataset(
+        variables,
+        {d: (d, v, COORDINATE_MEANINGS.get(d, {})) for d, v in coordinates.items() if d in used},
+        attributes,
+    )

@@ -17,7 +17,7 @@ def slope(config: Config, cell: str, weight: float) -> tuple[float, str]:
       bound: singular values of w R are all g, so a step multiplies by at most g max|f'|
       (Pascanu, Mikolov, Bengio 2013, arXiv 1211.5063).
     """
-    if cell != "elman" or config.loss != "last_state":
+    if cell != "elman" or config.loss != "last_state" or "candidate" in config.held_gates():
         return math.nan, ""
     gain = abs(weight) * config.gain
     log_gain = math.log(gain) if gain else -math.inf

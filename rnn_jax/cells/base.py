@@ -126,13 +126,13 @@ def _hold_gates(cell: Cell, values: tuple[tuple[str, float], ...]) -> Cell:
 def gate_names(cell: Cell) -> tuple[str, ...]:
     """Name the gates of a cell."""
 
-    def one_step(key):
-        params = cell.init(key, 1)
+    def one_step():
+        params = cell.init(jax.random.key(0), 1)
         drive = cell.project_inputs(params, jnp.zeros((1, 1)))
         recurrent = cell.project_carry(params, cell.initial_carry(()), jnp.ones(()))
         return cell.gates(jax.tree.map(lambda leaf: leaf[0], drive), recurrent)
 
-    return jax.eval_shape(one_step, jax.random.key(0))._fields
+    return jax.eval_shape(one_step)._fields
 
 
 def cell_factory(factory: Callable[..., Cell]) -> Callable[..., Cell]:

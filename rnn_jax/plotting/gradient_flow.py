@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from rnn_jax.plotting.style import cell_label, cell_style, label_powers_of_ten, without_grid
+from rnn_jax.plotting.style import cell_label, label_powers_of_ten, series_style, without_grid
 
 LN10 = math.log(10.0)
 
@@ -58,7 +58,7 @@ def slope_against_weight(dataset: xr.Dataset) -> Figure:
         slopes = dataset["slope"].sel(cell=cell).values
         slopes = np.where(np.isfinite(slopes), slopes, np.nan)
         mean, low, high = slopes.mean(axis=1), slopes.min(axis=1), slopes.max(axis=1)
-        style = cell_style(i)
+        style = series_style(i)
         axes.plot(weights, mean, label=cell_label(cell), markersize=5, linewidth=1.3, **style)
         axes.fill_between(weights, low, high, color=style["color"], alpha=0.2, linewidth=0)
         theory = dataset["theory_slope"].sel(cell=cell).values

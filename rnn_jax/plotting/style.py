@@ -4,6 +4,7 @@ Colours: Okabe & Ito (2008), which colour-blind readers tell apart; each cell ha
 """
 
 from contextlib import AbstractContextManager
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -33,8 +34,8 @@ def house_style() -> AbstractContextManager:
     )
 
 
-def cell_style(index: int) -> dict:
-    """Colour and marker of the index-th cell."""
+def series_style(index: int) -> dict[str, Any]:
+    """Colour and marker of the index-th line of a figure: a cell, a clip, a variant."""
     return {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
 
 

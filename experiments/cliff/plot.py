@@ -1,0 +1,23 @@
+"""Dataset -> figures; nothing is computed here."""
+
+from pathlib import Path
+
+import xarray as xr
+
+from rnn_jax.plotting import cliff as figures
+from rnn_jax.plotting.style import house_style
+
+FIGURES = {
+    "surface_plane": figures.surface_plane,
+    "surface_3d": figures.surface_3d,
+    "gradient_norm_plane": figures.gradient_norm_plane,
+    "thresholds": figures.thresholds,
+}
+
+
+def save_figures(dataset: xr.Dataset, folder: Path) -> None:
+    """Draw every figure as PNG into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with house_style():
+        for name, draw in FIGURES.items():
+            draw(dataset).savefig(folder / f"{name}.png")
