@@ -91,8 +91,8 @@ def scan_saving(
         recurrent = cell.project_carry(params, carry, recurrent_weight)
         (new_carry, output), pullback = linearize(cell, carry, recurrent, step)
         is_small = _num_bytes(pullback) <= _num_bytes(recurrent)
-        if jax.config.jax_disable_jit:  # steps run one by one: their pullbacks do not stack
-            is_small = False
+        if jax.config.jax_disable_jit:  # ty: ignore[missing-attribute]
+            is_small = False  # steps run one by one then, and their pullbacks do not stack
         return new_carry, (output, Saved(carry, pullback if is_small else recurrent))
 
     last_carry, (ys, saved) = jax.lax.scan(body, carry, steps, reverse=reverse)

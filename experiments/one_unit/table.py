@@ -147,20 +147,20 @@ def _sweep_table(dataset: xr.Dataset) -> Table:
     shown = [(f, d) for f in dataset["activation"].values for d in dataset["drive"].values
              if f == "tanh" or d == dataset["drive"].values[0]]  # fmt: skip
     for activation, drive in shown:
-        head = f"{activation}" if activation != "tanh" else f"tanh, drive {drive:g}"
+        head = f"{activation}" if activation != "tanh" else f"tanh, z·{drive:g}"
         layout.add_column(head, justify="right")
     for weight in dataset["recurrent_weight"].values:
         rows = [cells[str(f), float(d), float(weight)] for f, d in shown]
-        layout.add_row(f"{weight:g}", *[f"{row['short']:+.1f}  {row['long']:+.0f}" for row in rows])
+        layout.add_row(f"{weight:g}", *[f"{row['short']:+.2g} {row['long']:+.0f}" for row in rows])
     return layout
 
 
 def _training_table(rows: list[dict]) -> Table:
-    layout = Table(title="Training: accuracy on held-out lines")
-    heads = ("f", "rate", "clip", "accuracy", "worst seed", "> 90 %", "overflowed", "majority",
-             "largest norm")  # fmt: skip
+    title = f"Training: accuracy on held-out lines (majority class {rows[0]['majority']:.1%})"
+    layout = Table(title=title)
+    heads = ("f", "rate", "clip", "mean", "worst", "> 90%", "nan", "max norm")
     for head in heads:
-        layout.add_column(head, justify="left" if head in ("f", "clip") else "right")
+        layout.add_column(head, justify="left" if head in ("f", "clip") else "right", no_wrap=True)
     for i, row in enumerate(rows):
         last = i + 1 == len(rows) or rows[i + 1]["learning rate"] != row["learning rate"]
         layout.add_row(
@@ -169,10 +169,9 @@ def _training_table(rows: list[dict]) -> Table:
             row["clip"],
             f"{row['accuracy']:.1%}",
             f"{row['worst seed']:.1%}",
-            f"{row['seeds above 90 %']} of {row['seeds']}",
+            f"{row['seeds above 90 %']}/{row['seeds']}",
             str(row["overflowed"]),
-            f"{row['majority']:.1%}",
-            f"{row['largest gradient norm']:.3g}",
+            f"{row['largest gradient norm']:.2g}",
             end_section=last,
         )
     return layout
