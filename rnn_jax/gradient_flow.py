@@ -122,9 +122,8 @@ def _gradient_flow(
         last_carry, ys, saved = scan_saving(
             cell, params, initial_carry, steps, recurrent_weight, reverse=False
         )
+        _check_loss(jax.eval_shape(loss, last_carry, ys))
         value, pullback = jax.vjp(loss, last_carry, ys)
-        if jnp.shape(value) != ():
-            raise ValueError(f"loss returns shape {jnp.shape(value)}; allowed: a scalar")
         last_grad, ys_grad = pullback(jnp.ones_like(value))
         if not _reads_outputs(loss, last_carry, ys):
             ys_grad = None
@@ -165,6 +164,14 @@ def _gradient_flow(
     shares = jax.tree.map(lambda share: jnp.where(known_steps, share, jnp.nan), shares)
     log_norm, leaf_log_norms, log_clip_factor = norms
     return GradientFlow(value, log_norm, leaf_log_norms, *shares, log_clip_factor)
+
+
+def _check_loss(value) -> None:
+    if not isinstance(value, jax.ShapeDtypeStruct):
+        raise ValueError(f"loss returns a {type(value).__name__}; allowed: a floating-point scalar")
+    if value.shape != () or not jnp.issubdtype(value.dtype, jnp.floating):
+        given = f"shape {value.shape}, {value.dtype}"
+        raise ValueError(f"loss returns {given}; allowed: a floating-point scalar")
 
 
 _LN2 = 0.6931471805599453

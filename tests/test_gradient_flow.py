@@ -503,17 +503,28 @@ def test_equal_calls_do_not_trace_again(case, getkey):
     assert len(calls) == traced
 
 
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self, carry, ys):
+        return ys.sum()
+
+
 @pytest.mark.parametrize(
     ("replaced", "fragments"),
     [
         ({"loss": 3.0}, ("loss", "3.0", "function")),
         ({"loss": lambda carry, ys: ys.sum(0)}, ("loss", "(4, 3)", "scalar")),
+        ({"loss": lambda carry, ys: jnp.int32(1)}, ("loss returns", "int32", "scalar")),
+        ({"loss": lambda carry, ys: (ys.sum(), ys)}, ("loss returns a tuple", "scalar")),
+        ({"loss": lambda carry, ys: None}, ("loss returns a NoneType", "scalar")),
+        ({"loss": Unhashable()}, ("loss is a Unhashable without a hash", "function")),
         ({"xs": jnp.zeros((0, 4, 2))}, ("xs", "(0, 4, 2)")),
         ({"recurrent_weight": jnp.nan}, ("recurrent_weight", "nan", "finite")),
         ({"seq_lengths": np.array([0, 1, 2, 6])}, ("seq_lengths", "6", "5")),
         ({"initial_carry": (jnp.zeros((4, 3)),)}, ("initial_carry", "tuple", "ElmanCarry")),
     ],
-    ids=["no function", "no scalar", "no steps", "w = nan", "a length of T + 1", "a bare tuple"],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_a_bad_argument_is_named_in_one_line(replaced, fragments):
     cell = elman(3)

@@ -185,3 +185,41 @@ def test_retained_gradients(peer, reads_outputs):
     squares = [(grad**2).sum(-1) for grad in retained]
     tree_allclose(flow.leaf_log_norms, as_carry(peer, [0.5 * np.log(s) for s in squares]))
     tree_allclose(flow.log_carry_norm, 0.5 * np.log(sum(squares)))
+
+
+@pytest.mark.parametrize("name", ["elman_tanh", "gru"])
+def test_a_clip_at_every_step_is_a_hook_on_every_state(name):
+    """register_hook on each h_t, t = 0..T, scales its gradient row by row."""
+    peer, c = PEERS[name], 0.8
+    module, params = make(peer)
+    cell = getattr(torch.nn, peer.module + "Cell")(INPUTS, UNITS, **peer.arguments).double()
+    cell.load_state_dict({k.removesuffix("_l0"): v for k, v in module.state_dict().items()})
+    xs, ys_weights = random(10, NUM_STEPS, BATCH, INPUTS), random(11, NUM_STEPS, BATCH, UNITS)
+    start = random(12, BATCH, UNITS)
+    num_clipped = 0
+
+    def clip(gradient):
+        nonlocal num_clipped
+        norm = gradient.norm(dim=-1, keepdim=True)
+        num_clipped += int((norm > c).sum())
+        return gradient * torch.clamp(c / norm, max=1.0)
+
+    torch_start = torch.tensor(start, requires_grad=True)
+    torch_start.register_hook(clip)
+    state, loss = torch_start, 0.0
+    for x_t, weight in zip(torch.tensor(xs), torch.tensor(ys_weights), strict=True):
+        state = cell(x_t, state)
+        state.register_hook(clip)
+        loss = loss + (state * weight).sum()
+    loss.backward()
+
+    def run(params, carry):
+        _, ys = unroll(peer.cell, params, xs, initial_carry=carry, max_carry_norm=c)
+        return jnp.vdot(ys_weights, ys)
+
+    gradients = jax.grad(run, (0, 1))(params, as_carry(peer, [start]))
+    for parameter in module.named_parameters():
+        parameter[1].grad = getattr(cell, parameter[0].removesuffix("_l0")).grad
+    expected = grads_as_params(peer, module), as_carry(peer, [torch_start.grad.numpy()])
+    tree_allclose(gradients, expected)
+    assert 0 < num_clipped < BATCH * (NUM_STEPS + 1)
