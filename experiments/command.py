@@ -33,6 +33,7 @@ class Experiment(NamedTuple):
     show: Callable[[xr.Dataset], Any]  # -> what rich prints
     files: Callable[[xr.Dataset], dict[str, str]]  # -> file name: text
     save_figures: Callable[[xr.Dataset, Path], None]
+    check: Callable[[Any], Any] = lambda config: None  # ValueError: what only the data can refuse
     built_on: tuple[str, ...] = ()  # other experiments whose code its numbers come from
 
 
@@ -54,6 +55,10 @@ def main(experiment: Experiment, argv: list[str] | None = None) -> None:
         dataset = results.load_dataset(directory)
     else:
         try:
+            experiment.check(config)
+        except ValueError as error:
+            configs.leave(str(error))
+        try:
             dataset = _compute(experiment, config, directory, code)
         except KeyboardInterrupt:
             configs.leave("interrupted; the same command starts it again", code=130)
@@ -70,7 +75,7 @@ def _compute(experiment: Experiment, config, directory: Path, code: str) -> xr.D
         )
         results.prepare(directory, config, record)
     except OSError as error:
-        configs.leave(f"{directory}: {error.strerror}", code=1)
+        configs.leave(f"--out {directory.parent}: {error.strerror}", code=1)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

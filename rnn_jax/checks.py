@@ -66,7 +66,7 @@ def check_whole(name: str, value, minimum: int) -> None:
 
 def check_positive(name: str, value, maximum: float = math.inf) -> None:
     """Check that ``value`` is a scalar above 0 and at most ``maximum``; a traced one may be any."""
-    allowed = "a number above 0" if maximum == math.inf else f"above 0, up to {maximum:g}"
+    allowed = "a scalar above 0" if maximum == math.inf else f"a scalar above 0, up to {maximum:g}"
     if np.shape(value) != () or not _is_real(value):
         raise ValueError(f"{name} is {value!r}; allowed: {allowed}")
     if not isinstance(value, Tracer) and not 0 < float(value) <= maximum:
@@ -74,9 +74,18 @@ def check_positive(name: str, value, maximum: float = math.inf) -> None:
 
 
 def check_max_norm(value: float | Array, dtype) -> Array:
-    """Check ``max_carry_norm`` and return it in the working dtype."""
+    """Check ``max_carry_norm`` and return it in the working dtype, at least float32."""
     check_positive("max_carry_norm", value)
-    return jnp.asarray(value, jnp.promote_types(dtype, jnp.float32))
+    dtype = jnp.promote_types(dtype, jnp.float32)
+    check_not_tiny("max_carry_norm", value, dtype)
+    return jnp.asarray(value, dtype)
+
+
+def check_not_tiny(name: str, value: float | Array, dtype) -> None:
+    """Check that a positive ``value``, where it is known, is a normal number of the dtype."""
+    tiny = float(jnp.finfo(dtype).tiny)
+    if not isinstance(value, Tracer) and float(value) < tiny:
+        raise ValueError(f"{name} is {value}; allowed: from {tiny:.3g}, in {jnp.dtype(dtype)}")
 
 
 @functools.lru_cache(maxsize=256)

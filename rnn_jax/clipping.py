@@ -19,15 +19,16 @@ Bengio (2013), arXiv 1211.5063, algorithm 1 (by norm); Seetharaman et al. (2020)
 (by percentile).
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from rnn_jax.checks import check_positive, check_whole
+from rnn_jax.checks import check_not_tiny, check_positive, check_whole
+from rnn_jax.scaling import power_of_two, scaled_norm, times_power
 from rnn_jax.types import Array
 
 Gradient = Any  # a tree of arrays
@@ -39,7 +40,7 @@ class ClipReport(NamedTuple):
     norm_before: Array  # ‖g‖₂ over all leaves
     norm_after: Array
     clipped_fraction: Array  # share of the entries that changed
-    angle: Array  # between before and after, radians; nan where either is not finite
+    angle: Array  # between before and after, radians; nan where one has no direction
 
 
 class ClipState(NamedTuple):
@@ -47,7 +48,7 @@ class ClipState(NamedTuple):
 
     report: ClipReport  # of the last update; zeros before the first
     threshold: Array  # c of the last update
-    recent_norms: Array  # [window], oldest first, nan where none yet; [0] where c is given
+    recent_norms: Array  # [window], the latest last, nan where none yet; [0] where c is given
 
 
 def clip_by_value(max_abs: float | Array) -> optax.GradientTransformation:
@@ -78,9 +79,12 @@ def clip_by_norm_percentile(
     check_positive("percentile", percentile, 100.0)
     check_whole("window", window, 1)
 
+    ranks = np.floor(np.arange(window) * (percentile / 100)).astype(np.int32)  # of n - 1 norms
+
     def threshold(recent_norms):
-        measured = jnp.nanpercentile(recent_norms, percentile, method="lower")
-        return jnp.where(jnp.isnan(measured), jnp.inf, measured)
+        num_seen = jnp.sum(~jnp.isnan(recent_norms))
+        measured = jnp.sort(recent_norms)[jnp.asarray(ranks)[num_seen - 1]]  # nan is sorted last
+        return jnp.where(num_seen > 0, measured, jnp.inf)
 
     return _transformation(_clip_norm, threshold, window)
 
@@ -93,12 +97,21 @@ CLIPS = {  # name on a command line: made from one number
 
 
 def compare(before: Gradient, after: Gradient) -> ClipReport:
-    """Report what happened between two gradients of the same tree."""
+    """Report what happened between two gradients of the same tree.
+
+    Raises:
+      ValueError: leaves that are not floating, trees of different shapes.
+    """
+    _check_gradient(before)
+    shapes = [jax.tree.map(jnp.shape, tree) for tree in (before, after)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"after has shapes {shapes[1]}; allowed: those of before, {shapes[0]}")
     norms = gradient_norm(before), gradient_norm(after)
-    pairs = list(zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True))
-    changed = sum(jnp.sum((a != b) & ~(jnp.isnan(a) & jnp.isnan(b))) for a, b in pairs)
-    fraction = (changed / sum(a.size for a, _ in pairs)).astype(norms[0].dtype)
-    is_same = (changed == 0) & jnp.isfinite(norms[0])  # rounding turns nothing
+    pairs = list(zip(_flat(before), _flat(after), strict=True))
+    changed = [jnp.sum((a != b) & ~(jnp.isnan(a) & jnp.isnan(b))) for a, b in pairs]
+    num_changed = jnp.sum(jnp.stack(changed))
+    fraction = (num_changed / sum(a.size for a, _ in pairs)).astype(norms[0].dtype)
+    is_same = (num_changed == 0) & jnp.isfinite(norms[0])  # rounding turns nothing
     return ClipReport(*norms, fraction, jnp.where(is_same, 0, _angle(before, after)))
 
 
@@ -110,32 +123,31 @@ def clip_reports(optimizer_state) -> list[ClipReport]:
 
 def gradient_norm(gradient: Gradient) -> Array:
     """‖g‖₂ over all leaves; squares neither overflow nor underflow on the way."""
-    largest, unit_norm = scaled_norm([leaf.ravel() for leaf in jax.tree.leaves(gradient)])
-    return largest * unit_norm
+    power, norm = scaled_norm(_flat(gradient))
+    return norm * power_of_two(power, norm.dtype)
 
 
-def scaled_norm(leaves) -> tuple[Array, Array]:
-    """Take the norm over all leaves' last axes as a product: (largest |entry|, norm over it).
+def norm_factor(leaves, max_norm: Array) -> tuple[Array, Array, Array]:
+    """min(1, c / ‖·‖₂) over all leaves' last axes as 2^power * factor; and whether it is below 1.
 
-    Zeros give (0, 0); an inf gives (inf, inf), a nan (nan, nan).
+    1 where the norm is zero or not finite. Two factors, since one may be too small for the dtype.
     """
-    leaves = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves]
-    tops = [jnp.max(jnp.abs(leaf), axis=-1, initial=0) for leaf in leaves]
-    largest = functools.reduce(jnp.maximum, tops)
-    divisor = jnp.where((largest == 0) | jnp.isinf(largest), 1, largest)[..., None]
-    return largest, jnp.sqrt(sum(jnp.sum(jnp.square(leaf / divisor), axis=-1) for leaf in leaves))
+    power, norm = scaled_norm(leaves)
+    is_larger = jnp.isfinite(norm) & (norm > max_norm * power_of_two(-power, norm.dtype))
+    factor = jnp.where(is_larger, max_norm / jnp.where(is_larger, norm, 1), 1)
+    return jnp.where(is_larger, -power, 0), factor, is_larger
 
 
-def norm_factor(leaves, max_norm: Array) -> Array:
-    """min(1, c / ‖·‖₂) over all leaves' last axes; 1 where the norm is zero or not finite."""
-    largest, unit_norm = scaled_norm(leaves)
-    return _factor(largest, unit_norm, max_norm)
+def _flat(gradient: Gradient) -> list[Array]:
+    leaves = [jnp.ravel(leaf) for leaf in jax.tree.leaves(gradient)]
+    return [leaf for leaf in leaves if leaf.size] or [jnp.zeros(1)]
 
 
-def _factor(largest, unit_norm, max_norm):
-    limit = max_norm / jnp.where(unit_norm == 0, 1, unit_norm)
-    is_larger = jnp.isfinite(largest) & (largest > limit)
-    return jnp.where(is_larger, limit / jnp.where(is_larger, largest, 1), 1)
+def _check_gradient(gradient: Gradient) -> None:
+    for leaf in jax.tree.leaves(gradient):
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise ValueError(f"the gradient has a leaf of {dtype}; allowed: floating dtypes")
 
 
 def _clip_value(gradient: Gradient, max_abs: Array) -> Gradient:
@@ -145,16 +157,16 @@ def _clip_value(gradient: Gradient, max_abs: Array) -> Gradient:
 def _clip_norm(gradient: Gradient, max_norm: Array) -> Gradient:
     """optax's clip, and beside it what it leaves undefined: squares out of range, inf and nan."""
     clipped, _ = optax.clip_by_global_norm(max_norm).update(gradient, optax.EmptyState())
-    largest, unit_norm = scaled_norm([leaf.ravel() for leaf in jax.tree.leaves(gradient)])
+    leaves = _flat(gradient)
+    power, factor, _ = norm_factor(leaves, max_norm)
+    first = power_of_two(power, factor.dtype)
     norm = optax.tree.norm(gradient)
-    is_defined = jnp.isfinite(norm) & jnp.isclose(norm, largest * unit_norm, rtol=1e-3, atol=0)
-    is_larger = jnp.isfinite(largest) & (largest > max_norm / unit_norm)
-
-    def choose(leaf, by_optax):
-        by_hand = (leaf / largest) * (max_norm / unit_norm)
-        return jnp.where(is_defined, by_optax, jnp.where(is_larger, by_hand, leaf))
-
-    return jax.tree.map(choose, gradient, clipped)
+    is_defined = jnp.isfinite(norm) & jnp.isclose(norm, gradient_norm(gradient), rtol=1e-3, atol=0)
+    return jax.tree.map(
+        lambda leaf, by_optax: jnp.where(is_defined, by_optax, leaf * first * factor),
+        gradient,
+        clipped,
+    )
 
 
 def _transformation(
@@ -163,20 +175,23 @@ def _transformation(
     window: int = 0,
 ) -> optax.GradientTransformation:
     """Wrap ``clip(gradient, c)``; c is a number, or a function of the recent norms."""
+    measure: Any = threshold if callable(threshold) else lambda recent_norms: threshold
 
     def init(params):
         dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
-        zero = jnp.zeros((), dtype)
-        return ClipState(ClipReport(*[zero] * 4), zero, jnp.full((window,), jnp.nan, dtype))
+        report = ClipReport(*[jnp.zeros((), dtype) for _ in ClipReport._fields])  # can be donated
+        return ClipState(report, jnp.zeros((), dtype), jnp.full((window,), jnp.nan, dtype))
 
     def update(updates, state, params=None):
         del params
+        _check_gradient(updates)
         recent = state.recent_norms
-        limit = threshold(recent) if callable(threshold) else threshold
+        limit = measure(recent)
+        check_not_tiny("the threshold", limit, recent.dtype)
         limit = jnp.asarray(limit, recent.dtype)
         wide = jax.tree.map(lambda leaf: leaf.astype(recent.dtype), updates)  # bfloat16 is coarse
         clipped = jax.tree.map(lambda a, b: a.astype(b.dtype), clip(wide, limit), updates)
-        report = compare(updates, clipped)
+        report = jax.tree.map(lambda a: a.astype(recent.dtype), compare(updates, clipped))
         if window:
             norm = report.norm_before
             counts = jnp.isfinite(norm) & (norm > 0)
@@ -190,11 +205,10 @@ def _angle(before: Gradient, after: Gradient) -> Array:
     """2 atan2(‖u - v‖, ‖u + v‖) of the unit vectors: exact near 0, where arccos is not."""
 
     def unit(gradient):
-        leaves = [leaf.ravel() for leaf in jax.tree.leaves(gradient)]
-        largest, unit_norm = scaled_norm(leaves)
-        flat = jnp.concatenate([leaf.astype(largest.dtype) for leaf in leaves])
-        return jnp.where(largest == 0, 0, flat / largest / unit_norm)
+        leaves = _flat(gradient)
+        power, norm = scaled_norm(leaves)
+        flat = jnp.concatenate([leaf.astype(norm.dtype) for leaf in times_power(leaves, -power)])
+        return flat / norm
 
-    u, v = unit(before), unit(after)  # of a zero gradient: zeros, and the angle below is 0
-    angle = 2 * jnp.arctan2(jnp.linalg.norm(u - v), jnp.linalg.norm(u + v))
-    return jnp.where(jnp.any(u != 0) & jnp.any(v != 0), angle, 0)
+    u, v = unit(before), unit(after)  # nan where one is zero or not finite
+    return 2 * jnp.arctan2(jnp.linalg.norm(u - v), jnp.linalg.norm(u + v))

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 
 from rnn_jax.cells.base import Cell
 from rnn_jax.checks import check_max_norm, check_sequence
-from rnn_jax.clipping import scaled_norm
 from rnn_jax.recurrence import (
     adjoint_step,
     read_steps,
@@ -24,6 +23,8 @@ from rnn_jax.recurrence import (
     scan_saving,
     valid_steps,
 )
+from rnn_jax.scaling import exponent as exponent_of
+from rnn_jax.scaling import scaled_norm, times_power
 from rnn_jax.types import Array, Carry, Params
 
 
@@ -195,8 +196,8 @@ def _log_norms(scaled: Carry, exponent: Array) -> tuple[Array, Carry]:
 
 def _rescale(adjoint: Carry, exponent: Array) -> tuple[Carry, Array]:
     """Divide each sequence's adjoint by the power of two of its largest entry."""
-    shift = _exponent(adjoint)
-    return _times_power(adjoint, -shift), exponent + shift
+    shift = exponent_of(adjoint)
+    return times_power(adjoint, -shift), exponent + shift
 
 
 def _clip(
@@ -208,13 +209,14 @@ def _clip(
     """
     if max_norm is None:
         return sent_back, exponent, None
-    largest, unit_norm = scaled_norm(sent_back[0])
-    log_factor = jnp.log(max_norm) - (jnp.log(largest * unit_norm) + _LN2 * exponent)
-    is_larger = jnp.isfinite(largest) & (log_factor < 0)
+    own_exponent, norm = scaled_norm(sent_back[0])
+    log_factor = jnp.log(max_norm) - (jnp.log(norm) + _LN2 * (own_exponent + exponent))
+    is_larger = jnp.isfinite(norm) & (log_factor < 0)
     mantissa, power = jnp.frexp(max_norm)
-    factor = jnp.where(is_larger, mantissa / jnp.where(is_larger, largest * unit_norm, 1), 1)
+    factor = jnp.where(is_larger, mantissa / jnp.where(is_larger, norm, 1), 1)
     exponent = jnp.where(is_larger, power.astype(exponent.dtype), exponent)
-    return scale_sequences(sent_back, factor), exponent, jnp.where(is_larger, log_factor, 0)
+    clipped = scale_sequences(sent_back, jnp.where(is_larger, -own_exponent, 0), factor)
+    return clipped, exponent, jnp.where(is_larger, log_factor, 0)
 
 
 def _common_scale(
@@ -226,41 +228,13 @@ def _common_scale(
     common = jnp.where(_is_zero(adjoint), output_exponent, larger)  # zero has no scale
     common = jnp.where(_is_zero((output_grad,)), exponent, common)
     nothing = jnp.finfo(output_grad.dtype).minexp - 1  # the power that multiplies by 0
-    adjoint = _times_power(adjoint, jnp.clip(exponent - common, nothing, 0))
-    output_grad = _times_power(output_grad, jnp.clip(output_exponent - common, nothing, 0))
+    adjoint = times_power(adjoint, jnp.clip(exponent - common, nothing, 0))
+    output_grad = times_power(output_grad, jnp.clip(output_exponent - common, nothing, 0))
     return adjoint, output_grad, common
 
 
 def _is_zero(carry: Carry) -> Array:
     return jnp.all(jnp.stack([jnp.all(leaf == 0, axis=-1) for leaf in carry]), axis=0)
-
-
-def _exponent(carry: Carry) -> Array:
-    """Exponent of the largest entry over all leaves, int32 [B], such that 2^±exponent is normal."""
-    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf), axis=-1) for leaf in carry]), axis=0)
-    info, integer = _float_layout(largest.dtype)
-    biased = jax.lax.bitcast_convert_type(largest, integer) >> info.nmant
-    return jnp.clip(biased.astype(jnp.int32) + (info.minexp - 1), info.minexp, -info.minexp)
-
-
-def _times_power(tree, power: Array):
-    """Multiply each leaf [B, H] by 2^power, made from its exponent bits.
-
-    power: minexp to -minexp of the dtype; minexp - 1, whose bits are all 0, multiplies by 0.
-    """
-
-    def times(leaf):
-        info, integer = _float_layout(leaf.dtype)
-        biased = (power - (info.minexp - 1)).astype(integer)
-        factor = jax.lax.bitcast_convert_type(biased << info.nmant, leaf.dtype)
-        return leaf * factor[..., None]
-
-    return jax.tree.map(times, tree)
-
-
-def _float_layout(dtype):
-    info = jnp.finfo(dtype)
-    return info, jnp.dtype(f"int{info.bits}")
 
 
 def _reads_outputs(loss: Callable, last_carry: Carry, ys: Array) -> bool:

@@ -24,7 +24,7 @@ import functools
 import operator
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ import jax.numpy as jnp
 from rnn_jax.cells.base import Cell, zeros_like
 from rnn_jax.checks import check_choice, check_max_norm, check_sequence, check_tap, check_whole
 from rnn_jax.clipping import norm_factor
+from rnn_jax.scaling import power_of_two
 from rnn_jax.types import Array, Carry, Drive, Gates, Params, Recurrent
 
 
@@ -57,7 +58,7 @@ class StepGradients(NamedTuple):
     drive: Drive
     recurrent: Recurrent
     weight_share: Array  # [B], this step's part of dLoss/dw
-    clip_factor: Array | None = None  # [B], by which the clip scaled all the others; None: no clip
+    is_clipped: Array | None = None  # [B], whether a clip scaled all the others; None: no clip
 
 
 def advance(cell: Cell, carry: Carry, recurrent: Recurrent, step: Steps) -> tuple[Carry, Array]:
@@ -140,14 +141,22 @@ def adjoint_step(
     return adjoint, StepGradients(d_state, d_drive, d_recurrent, share)
 
 
-def scale_sequences(tree, factor: Array):
-    """Multiply leaves [B] and [B, H] by factor [B]."""
+def scale_sequences(tree, power: Array, factor: Array):
+    """Multiply leaves [B] and [B, H] by 2^power, then by factor, [B] each: no step underflows."""
+    first = power_of_two(power, factor.dtype)
 
     def scale(leaf):
-        wide = factor if leaf.ndim == factor.ndim else factor[..., None]
-        return (leaf * wide).astype(leaf.dtype)
+        by_unit = leaf.ndim > factor.ndim
+        p, f = (a[..., None] if by_unit else a for a in (first, factor))
+        return (leaf.astype(jnp.promote_types(leaf.dtype, f.dtype)) * p * f).astype(leaf.dtype)
 
     return jax.tree.map(scale, tree)
+
+
+def clip_sequences(tree, state: Carry, max_norm: Array) -> tuple[Any, Array]:
+    """Scale a tree by min(1, c / ‖state‖), each sequence by itself; also [B], whether it was."""
+    power, factor, is_larger = norm_factor(state, max_norm)
+    return scale_sequences(tree, power, factor), is_larger
 
 
 def _dot(a: Array, b: Array) -> Array:
@@ -172,9 +181,8 @@ def scan_adjoint(
         adjoint, found = adjoint_step(cell, params, recurrent_weight, adjoint, *inputs)
         if max_carry_norm is None:
             return adjoint, found
-        factor = norm_factor(found.state, max_carry_norm)
-        adjoint, found = scale_sequences((adjoint, found), factor)
-        return adjoint, found._replace(clip_factor=factor)
+        (adjoint, found), is_clipped = clip_sequences((adjoint, found), found.state, max_carry_norm)
+        return adjoint, found._replace(is_clipped=is_clipped)
 
     return jax.lax.scan(body, last_grad, (ys_grad, saved, steps), reverse=not reverse)
 
@@ -213,7 +221,7 @@ def _clip_gradient(carry: Carry, max_norm: Array) -> Carry:
 
 _clip_gradient.defvjp(
     lambda carry, max_norm: (carry, max_norm),
-    lambda max_norm, grad: (scale_sequences(grad, norm_factor(grad, max_norm)), 0 * max_norm),
+    lambda max_norm, grad: (clip_sequences(grad, grad, max_norm)[0], jnp.zeros_like(max_norm)),
 )
 
 

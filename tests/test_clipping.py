@@ -12,6 +12,7 @@ from cases import CASE, LENGTHS, every_case, one_case_a_cell
 from helpers import raises_one_line, tree_allclose, tree_equal
 
 from rnn_jax import elman, gradient_flow, unroll
+from rnn_jax.cells.elman import ElmanCarry
 from rnn_jax.clipping import (
     CLIPS,
     clip_by_global_norm,
@@ -111,6 +112,27 @@ def test_a_zero_gradient_stays_and_is_not_turned(name):
     tree_equal(report, jax.tree.map(jnp.zeros_like, report))
 
 
+@pytest.mark.parametrize("name", CLIPS)
+def test_a_tree_without_entries_passes(name):
+    """As it does in optax, for example where a mask leaves nothing."""
+    for empty in ({}, {"a": jnp.zeros((0, 2))}):
+        clipped, report = clip_once(CLIPS[name](1.0), empty)
+        tree_equal(clipped, empty)
+        assert all(float(value) == 0 for value in report)
+
+
+def test_what_is_no_gradient_is_refused():
+    whole = {"a": jnp.arange(3)}
+    with raises_one_line("a leaf of int64", "floating"):
+        clip_by_value(1.0).update(whole, clip_by_value(1.0).init(whole))
+    with raises_one_line("after has shapes (3,)", "(2,)"):
+        compare(jnp.ones(2), jnp.ones(3))
+    small = jnp.ones(2, jnp.float32)
+    with raises_one_line("the threshold is 1e-60", "float32"):
+        clip_by_value(1e-60).update(small, clip_by_value(1e-60).init(small))
+    assert np.isnan(compare(jnp.ones(2), jnp.zeros(2)).angle)
+
+
 def test_by_value_cuts_inf_and_keeps_nan():
     gradient = jnp.array([jnp.inf, -jnp.inf, jnp.nan, 0.5, -0.0])
     clipped, report = clip_once(clip_by_value(2.0), gradient)
@@ -133,16 +155,24 @@ def test_by_norm_leaves_a_gradient_that_is_not_finite(name, bad):
 
 
 def test_squares_that_overflow_or_underflow_change_nothing():
-    for scale in (1e30, 1e-30):
+    for scale in (6.5e37, 2.2e37, 1e30, 1e-30, 1e-37):
         gradient = jnp.array([3.0, -4.0, 1e-9], jnp.float32) * jnp.float32(scale)
         np.testing.assert_allclose(gradient_norm(gradient), 5 * scale, rtol=1e-6)
-        for c in (1e-35, 1e-3, 1e35):
+        for c in (1e-35, 1e-3, 1.0, 1e35):
             clipped, report = clip_once(clip_by_global_norm(c), gradient)
             np.testing.assert_allclose(report.norm_after, min(c, 5 * scale), rtol=1e-6)
             if c > 5 * scale:
                 tree_equal(clipped, gradient)
             else:
                 np.testing.assert_allclose(clipped[:2], [0.6 * c, -0.8 * c], rtol=1e-6)
+
+
+def test_the_largest_float_is_clipped():
+    largest = jnp.finfo(jnp.float32).max
+    clipped, report = clip_once(clip_by_global_norm(2.0), jnp.array([largest, -largest]))
+    np.testing.assert_allclose(clipped, [2**0.5, -(2**0.5)], rtol=1e-6)
+    assert np.isinf(report.norm_before)  # it is above the largest float
+    np.testing.assert_allclose(report.norm_after, 2.0, rtol=1e-6)
 
 
 # Composition
@@ -191,6 +221,9 @@ def test_the_measured_threshold_is_a_percentile_of_the_last_norms(percentile, wi
     state, update = transformation.init(direction), jax.jit(transformation.update)
     seen = []
     for size in sizes:
+        np.testing.assert_array_equal(state.recent_norms[: max(0, window - len(seen))], np.nan)
+        if seen:
+            tree_allclose(state.recent_norms[-len(seen) :], np.array(seen[-window:]))
         clipped, state = update(size * direction, state)
         recent = seen[-window:]
         limit = np.percentile(recent, percentile, method="lower") if recent else np.inf
@@ -199,6 +232,40 @@ def test_the_measured_threshold_is_a_percentile_of_the_last_norms(percentile, wi
         tree_allclose(clipped, expected * np.asarray(direction))
         if np.isfinite(size) and size > 0:
             seen.append(size)
+
+
+def test_the_percentile_is_numpys_in_float32_too():
+    for num_seen in (1, 2, 11, 21, 91, 100):
+        sizes = np.random.default_rng(num_seen).permutation(num_seen).astype(np.float32) + 1
+        for percentile in (1.0, 10.0, 20.0, 30.0, 50.0, 60.0, 90.0, 99.0, 100.0):
+            transformation = clip_by_norm_percentile(percentile, 100)
+            state = transformation.init(jnp.zeros(2, jnp.float32))
+            recent = jnp.full((100,), jnp.nan, jnp.float32).at[-num_seen:].set(sizes)
+            _, state = transformation.update(
+                jnp.ones(2, jnp.float32), state._replace(recent_norms=recent)
+            )
+            assert state.threshold == np.percentile(sizes, percentile, method="lower")
+
+
+def test_the_state_can_be_donated_and_carried_by_a_scan():
+    params = {"a": jnp.ones(3, jnp.float32)}
+    for clip in (clip_by_value(1.0), clip_by_global_norm(1.0), clip_by_norm_percentile(90.0, 5)):
+        optimizer = optax.chain(clip, optax.sgd(0.1))
+
+        def step(carry, _, optimizer=optimizer):
+            params, state = carry
+            gradient = jax.tree.map(lambda a: a.astype(jnp.float64), params)
+            updates, state = optimizer.update(gradient, state, params)
+            updates = jax.tree.map(lambda a: a.astype(jnp.float32), updates)
+            return (optax.apply_updates(params, updates), state), None
+
+        start = jax.tree.map(jnp.copy, params)
+        run = jax.jit(
+            lambda *carry, step=step: jax.lax.scan(step, carry, None, length=3)[0],
+            donate_argnums=(0, 1),
+        )
+        moved, state = run(start, optimizer.init(start))
+        assert np.all(moved["a"] < params["a"]) and clip_reports(state)[0].norm_before > 0
 
 
 @pytest.mark.parametrize(
@@ -376,13 +443,56 @@ def test_float32_clips_across_hundreds_of_decades():
 
 def test_a_gradient_that_is_not_finite_is_not_clipped_and_seen():
     cell = elman(2)
-    params, xs = cell.init(jax.random.key(0), 1), jnp.zeros((4, 1), jnp.float32)
+    params, xs = cell.init(jax.random.key(0), 1), jnp.zeros((1, 1), jnp.float32)
 
     def loss(carry, ys):
         return carry.hidden.sum() * jnp.inf
 
-    gradient = jax.grad(lambda p: loss(*unroll(cell, p, xs, max_carry_norm=1.0)))(params)
-    assert not np.isfinite(gradient.bias).any()
+    def gradient(c):
+        return jax.grad(lambda p: loss(*unroll(cell, p, xs, max_carry_norm=c)))(params)
+
+    assert np.all(gradient(1.0).bias == jnp.inf)
+    tree_equal(gradient(1.0), gradient(None))
+
+
+@pytest.mark.parametrize("scale", [1e36, 3e37, 2e38])
+@pytest.mark.parametrize("c", [1e-3, 0.25, 100.0])
+def test_the_ends_of_float32(scale, c):
+    """The loss's gradient near the largest float: unroll and gradient_flow give c at every step."""
+    cell = elman(1, "identity")
+    params = jax.tree.map(lambda a: jnp.ones_like(a), cell.init(jax.random.key(0), 1))
+    params = jax.tree.map(lambda a: a.astype(jnp.float32), params)
+    xs, tap = jnp.zeros((5, 1), jnp.float32), ElmanCarry(jnp.zeros((5, 1), jnp.float32))
+
+    def loss(carry, ys):
+        return jnp.float32(scale) * carry.hidden.sum()
+
+    flow = gradient_flow(cell, params, xs, loss, max_carry_norm=c)
+    np.testing.assert_allclose(flow.carry_norm, c, rtol=1e-5)
+    gradient = jax.grad(
+        lambda tap: loss(*unroll(cell, params, xs, carry_tap=tap, max_carry_norm=c))
+    )(tap)
+    np.testing.assert_allclose(gradient.hidden, c, rtol=1e-5)
+
+
+@one_case_a_cell
+def test_gradients_of_gradients_are_finite_where_states_get_none(case, getkey):
+    """A threshold that is never met gives the second derivatives of no clip; lengths, length 0."""
+    given, lengths = draw_given(case, getkey), LENGTHS[3,]
+
+    def sharpness(weight, c):
+        def of_params(params):
+            last, ys = unroll(
+                case.cell, params, given.xs, seq_lengths=lengths, recurrent_weight=weight,
+                max_carry_norm=c,
+            )  # fmt: skip
+            return given.readout(last, ys)
+
+        gradient = jax.grad(of_params)(given.params)
+        return sum(jnp.sum(leaf**2) for leaf in gradient)
+
+    tree_allclose(jax.grad(sharpness)(given.weight, 1e6), jax.grad(sharpness)(given.weight, None))
+    assert np.isfinite(jax.grad(sharpness)(given.weight, 0.5))
 
 
 def test_thresholds_do_not_compile_again_and_can_be_swept(getkey):
@@ -404,7 +514,7 @@ def test_thresholds_do_not_compile_again_and_can_be_swept(getkey):
     tree_allclose(many, jnp.stack([one, other]))
 
 
-@pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), "1", jnp.ones(2)])
+@pytest.mark.parametrize("bad", [0.0, -1.0, 1e-320, float("nan"), "1", jnp.ones(2)])
 def test_bad_per_step_thresholds(bad, getkey):
     case = CASE["lstm"]
     params, xs = case.params(getkey()), case.xs(getkey(), T, ())

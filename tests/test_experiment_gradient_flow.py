@@ -241,7 +241,7 @@ def test_clips_leave_of_each_step_what_a_copy_of_the_parameters_there_gets():
 
     from experiments.gradient_flow import run
     from experiments.gradient_flow.config import Config
-    from rnn_jax import step, unroll
+    from rnn_jax import gradient_flow, step, unroll
 
     config = Config(**CLIPPED)
     dataset = run.run(config).squeeze("cell").squeeze("seed")
@@ -289,6 +289,12 @@ def test_clips_leave_of_each_step_what_a_copy_of_the_parameters_there_gets():
             per_step = point.sel(clip="per-step")
             np.testing.assert_allclose(per_step["norm_after"], norms([a[None] for a in inside])[0])
             assert float(point["clip_angle"].sel(clip="global-norm")) < 1e-6
+            flow = gradient_flow(
+                cell, params, xs, lambda last, ys: (last.hidden * projection).sum(),
+                initial_carry=carry, recurrent_weight=weight, max_carry_norm=c,
+            )  # fmt: skip
+            share = np.mean(flow.log_clip_factor[1:] < 0)
+            np.testing.assert_allclose(per_step["clipped_fraction"], share)
     assert 0 < float(at.sel(clip="per-step", threshold=0.2)["clipped_fraction"]) <= 1
     assert float(at.sel(clip="per-step", threshold=0.2)["clip_angle"]) > 0.1
 

@@ -92,6 +92,8 @@ def test_holds_add_up_and_the_last_one_counts(getkey):
     case = CASE["lstm"]
     params, xs = case.params(getkey()), case.xs(getkey(), T, ())
     cell = hold_gates(hold_gates(hold_gates(case.cell, forget=0.5), input=0.0), forget=1.0)
+    assert cell is hold_gates(case.cell, forget=1.0, input=0.0)
+    assert hold_gates(cell) is cell and hold_gates(case.cell) is case.cell
     gates = gate_values(cell, params, xs)
     assert np.all(gates.forget == 1.0) and np.all(gates.input == 0.0)
     assert np.ptp(gates.output) > 0
@@ -122,9 +124,13 @@ def test_errors_say_which_gates_there_are():
     assert gate_names(gru(3)) == ("reset", "update", "candidate")
     with raises_one_line("gru has no gate 'forget'", "reset, update, candidate"):
         hold_gates(gru(3), forget=1.0)
-    for bad in (float("nan"), "1", None, jnp.ones(())):
+    assert hold_gates(gru(3), update=np.float32(0.5)) is hold_gates(gru(3), update=0.5)
+    for bad in (float("nan"), "1", None, jnp.ones(2)):
         with raises_one_line("gate update is held at"):
             hold_gates(gru(3), update=bad)
     old = gru(3)._replace(gates=lambda drive, recurrent: gru(3).gates(drive, recurrent))
-    with raises_one_line("gates of gru take no hold"):
+    with raises_one_line("gates of gru does not pass 'update' to hold"):
         hold_gates(old, update=0.0)
+    deaf = gru(3)._replace(gates=lambda drive, recurrent, hold=None: gru(3).gates(drive, recurrent))
+    with raises_one_line("gates of gru does not pass 'update' to hold"):
+        hold_gates(deaf, update=0.0)

@@ -10,7 +10,7 @@ EXPERIMENT = command.Experiment(
     num_blocks=run.num_blocks,
     run=run.run,
     show=table.to_rich,
-    files=table.to_csv,
+    files=table.files,
     save_figures=plot.save_figures,
 )
 

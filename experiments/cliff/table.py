@@ -1,10 +1,9 @@
 """Dataset -> tables: the exact points, the paths, the thresholds; CSVs hold every digit."""
 
-import csv
-import io
-
 import numpy as np
 import xarray as xr
+
+from rnn_jax import results
 
 Row = dict[str, str | float | int | bool]
 SHOWN_LEVELS = 9  # of the thresholds, in the terminal; the CSV holds all
@@ -69,18 +68,10 @@ def _over_starts(clip: str, threshold: float, one: xr.Dataset, prefix: str) -> R
     }
 
 
-def to_csv(dataset: xr.Dataset) -> dict[str, str]:
-    """Write every table as CSV: file name -> text."""
-    tables = (points, paths, path_ends, thresholds)
-    return {f"{table.__name__}.csv": _csv(table(dataset)) for table in tables}
-
-
-def _csv(rows: list[Row]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+def files(dataset: xr.Dataset) -> dict[str, str]:
+    """Write the tables as CSV."""
+    tables = {"points": points, "paths": paths, "thresholds": thresholds}
+    return {f"{name}.csv": results.to_csv(rows(dataset)) for name, rows in tables.items()}
 
 
 def to_rich(dataset: xr.Dataset):

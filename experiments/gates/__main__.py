@@ -3,6 +3,7 @@
 from experiments import command
 from experiments.gates import plot, run, table
 from experiments.gates.config import Config
+from rnn_jax import results
 
 EXPERIMENT = command.Experiment(
     name="gates",
@@ -11,8 +12,8 @@ EXPERIMENT = command.Experiment(
     run=run.run,
     show=table.to_rich,
     files=lambda dataset: {
-        "table.csv": table.to_csv(table.rows(dataset)),
-        "carousel.csv": table.to_csv(table.carousel_rows(dataset)),
+        "table.csv": results.to_csv(table.rows(dataset)),
+        "carousel.csv": results.to_csv(table.carousel_rows(dataset)),
     },
     save_figures=plot.save_figures,
     built_on=("gradient_flow",),

@@ -1,7 +1,5 @@
 """Dataset -> the table a person reads: slope, horizon and gates by variant."""
 
-import csv
-import io
 import json
 
 import numpy as np
@@ -76,15 +74,6 @@ def carousel_rows(dataset: xr.Dataset) -> list[dict]:
             }
         )
     return table
-
-
-def to_csv(table: list[dict]) -> str:
-    """Write rows as CSV, numbers in full."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(table[0]))
-    writer.writeheader()
-    writer.writerows(table)
-    return text.getvalue()
 
 
 def to_rich(dataset: xr.Dataset):

@@ -8,6 +8,7 @@ from rich.console import Group
 from experiments import command
 from experiments.gradient_flow import plot, run, table
 from experiments.gradient_flow.config import Config
+from rnn_jax import results
 
 
 def show(dataset: xr.Dataset) -> Group:
@@ -20,9 +21,9 @@ def show(dataset: xr.Dataset) -> Group:
 
 
 def files(dataset: xr.Dataset) -> dict[str, str]:
-    texts = {"table.csv": table.to_csv(table.rows(dataset))}
+    texts = {"table.csv": results.to_csv(table.rows(dataset))}
     if "clip" in dataset.dims:
-        texts["clips.csv"] = table.to_csv(table.clip_rows(dataset))
+        texts["clips.csv"] = results.to_csv(table.clip_rows(dataset))
     return texts
 
 

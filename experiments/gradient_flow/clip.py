@@ -84,7 +84,7 @@ def _measure_clips(config: Config, adjoint, gradient, step_norms) -> dict:
         if clip == "per-step":
             found = [adjoint(jnp.asarray(c, config.dtype)) for c in thresholds]
             reports.append([
-                compare(g, gradient(f))._replace(clipped_fraction=jnp.mean(f.clip_factor < 1))
+                compare(g, gradient(f))._replace(clipped_fraction=jnp.mean(f.is_clipped))
                 for f in found
             ])  # fmt: skip
             ones = jax.tree.map(jnp.ones_like, g)

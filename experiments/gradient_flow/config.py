@@ -1,10 +1,19 @@
 """Sweep the recurrent weight and measure the gradient's norm at every time step."""
 
+import inspect
 import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from rnn_jax.cells import CELLS, gate_names
+from rnn_jax.cells import CELLS, Cell, gate_names
+
+MEMORY_BIASES = ("forget_bias", "update_bias")  # keywords of init, of the gate that keeps the state
+
+
+def memory_bias_keyword(cell: Cell) -> str | None:
+    """Name the keyword of the cell's init that is that gate's bias; None where it has none."""
+    known = inspect.signature(cell.init).parameters
+    return next((name for name in MEMORY_BIASES if name in known), None)
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,7 @@ class Config:
             raise ValueError(f"chrono_steps is {self.chrono_steps}; allowed: a number above 2")
         if self.chrono_steps is not None and self.forget_bias is not None:
             raise ValueError("chrono_steps is given with forget_bias; allowed: one of them")
+        self._check_memory_bias()
         known = {name: gate_names(CELLS[name](1)) for name in self.cells}
         for name in self.held_gates():
             if not any(name in gates for gates in known.values()):
@@ -111,6 +121,15 @@ class Config:
             )
         if self.loss == "next_byte" and self.input != "text":
             raise ValueError(f"loss next_byte has input {self.input}; allowed: text")
+
+    def _check_memory_bias(self) -> None:
+        keywords = [memory_bias_keyword(CELLS[name](1)) for name in self.cells]
+        for name in ("forget_bias", "chrono_steps"):
+            if getattr(self, name) is not None and not any(keywords):
+                raise ValueError(
+                    f"{name} is {getattr(self, name)} for {', '.join(self.cells)}; allowed: with a "
+                    f"cell whose init takes {' or '.join(MEMORY_BIASES)}"
+                )
 
     def held_gates(self) -> dict[str, float]:
         """Read ``gate``: name to value."""

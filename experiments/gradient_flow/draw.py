@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from experiments.gradient_flow.config import Config
+from experiments.gradient_flow.config import Config, memory_bias_keyword
 from rnn_jax.cells import CELLS, Cell, gate_names, hold_gates, initializers
 from rnn_jax.data.stdlib_source import random_windows, stdlib_source
 from rnn_jax.types import Array, Key
@@ -81,8 +81,8 @@ def _memory_bias(config: Config, cell: Cell) -> dict:
     bias = config.forget_bias
     if config.chrono_steps is not None:
         bias = initializers.chrono(config.chrono_steps)
-    keeping = [name for name in ("forget", "update") if name in gate_names(cell)]
-    return {} if bias is None else {f"{name}_bias": bias for name in keeping}
+    keyword = memory_bias_keyword(cell)
+    return {} if bias is None or keyword is None else {keyword: bias}
 
 
 def make_loss(config: Config, loss_weights: Array, targets: Array) -> Callable:

@@ -1,8 +1,5 @@
 """Dataset -> the table a person reads: slope, theory, horizon and regime by cell and weight."""
 
-import csv
-import io
-
 import numpy as np
 import xarray as xr
 
@@ -62,15 +59,6 @@ def clip_rows(dataset: xr.Dataset) -> list[dict]:
         | {name: float(values[index]) for name, values in means.items()}
         for index in np.ndindex(means["norm_before"].shape)
     ]
-
-
-def to_csv(table: list[dict]) -> str:
-    """Write the rows as CSV."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(table[0]))
-    writer.writeheader()
-    writer.writerows(table)
-    return text.getvalue()
 
 
 def to_rich(table: list[dict[str, str]], note: str = ""):

@@ -1,7 +1,7 @@
 """Command line: work one unit through, sweep w, train; print the tables, draw the figures."""
 
 from experiments import command
-from experiments.one_unit import plot, run, table
+from experiments.one_unit import plot, run, table, text
 from experiments.one_unit.config import Config
 
 EXPERIMENT = command.Experiment(
@@ -12,6 +12,7 @@ EXPERIMENT = command.Experiment(
     show=table.show,
     files=table.files,
     save_figures=plot.save_figures,
+    check=text.make_task,
 )
 
 if __name__ == "__main__":

@@ -112,6 +112,7 @@ def _check_whole(name: str, value: int) -> None:
 
 
 def _check_words(config: Config) -> None:
+    _check(len(set(config.words)) == 2, f"words is {config.words}", "two different words")
     for word in config.words:
         _check(word.isidentifier(), f"words holds {word!r}", "single words of Python")
     _check(

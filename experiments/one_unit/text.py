@@ -5,6 +5,7 @@ decides: whoever has forgotten it at the end of the line can only guess. Lines i
 occurs a second time are left out.
 """
 
+import functools
 import re
 from collections import Counter
 from typing import NamedTuple
@@ -34,6 +35,7 @@ class Task(NamedTuple):
     source: str
 
 
+@functools.cache
 def make_task(config: Config) -> Task:
     """Read the lines, number their words, deal them out to two splits that share none.
 
@@ -86,8 +88,11 @@ def _balanced(conditions, read, alphabet, config) -> Lines:
     first = encode(config.words, alphabet)
     classes = [[(s, *c) for c in conditions if (s, *c) in read] for s in first]
     size = min(config.lines_per_class, *map(len, classes))
-    if size == 0:
-        raise ValueError(f"words is {config.words}; allowed: two that begin lines of the library")
+    for word, lines in zip(config.words, classes, strict=True):
+        if not lines:
+            raise ValueError(
+                f"words holds {word!r}; allowed: words that begin enough lines with ':'"
+            )
     lines = classes[0][:size] + classes[1][:size]
     symbols = np.zeros((config.max_length, len(lines)), np.int32)
     for column, line in enumerate(lines):

@@ -19,6 +19,7 @@ Add a cell in three steps:
 import functools
 import inspect
 import math
+import numbers
 from collections.abc import Callable
 from typing import NamedTuple, cast
 
@@ -85,54 +86,78 @@ def free(name: str, value: Array) -> Array:
 
 
 def hold_gates(cell: Cell, **values: float) -> Cell:
-    """Hold gates at constants: ``hold_gates(lstm(64), forget=1.0)`` is the constant error carousel.
+    """Hold gates at constants: ``hold_gates(lstm(64), forget=1.0)``.
 
-    A held gate passes no gradient on. Cached as the factories are: equal calls give the same cell,
+    A held gate passes no gradient on. Cached as the factories are: equal holds give the same cell,
     and nothing compiles again.
 
     Args:
-      cell: a Cell whose gates may be held already: others add up, the same gate is held anew.
+      cell: a Cell, which may hold gates already: others add up, the same gate is held anew.
       values: a finite number for each gate, by its name in the cell's Gates.
     Raises:
-      ValueError: a gate that the cell has not, or a value that is no finite number.
+      ValueError: a gate that the cell has not or does not pass to ``hold``, or a value that is no
+        finite number.
     """
-    names = gate_names(cell)
-    if "hold" not in inspect.signature(cell.gates).parameters:
-        raise ValueError(
-            f"gates of {cell.name} take no hold; allowed: gates(drive, recurrent, hold)"
-        )
     for name, value in values.items():
-        if name not in names:
-            raise ValueError(f"{cell.name} has no gate {name!r}; allowed: {', '.join(names)}")
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        if name not in gate_names(cell):
+            allowed = ", ".join(gate_names(cell))
+            raise ValueError(f"{cell.name} has no gate {name!r}; allowed: {allowed}")
+        if name not in _held_names(cell):
+            raise ValueError(
+                f"gates of {cell.name} does not pass {name!r} to hold; allowed: gates(drive, "
+                "recurrent, hold) that calls hold(name, value) on each gate"
+            )
+        if not isinstance(value, numbers.Real) or not math.isfinite(value):
             raise ValueError(f"gate {name} is held at {value!r}; allowed: a finite number")
-    return _hold_gates(cell, tuple(sorted((k, float(v)) for k, v in values.items())))
+    held = {name: float(value) for name, value in values.items()}
+    gates = cell.gates
+    if isinstance(gates, functools.partial) and gates.func is _gates_with_held:
+        free_gates, earlier = gates.args
+        cell, held = cell._replace(gates=free_gates), {**dict(earlier), **held}
+    return _hold_gates(cell, tuple(sorted(held.items()))) if held else cell
 
 
-@functools.cache
-def _hold_gates(cell: Cell, values: tuple[tuple[str, float], ...]) -> Cell:
-    held = dict(values)
+@functools.lru_cache(maxsize=1024)
+def _hold_gates(cell: Cell, held: tuple[tuple[str, float], ...]) -> Cell:
+    return cell._replace(gates=functools.partial(_gates_with_held, cell.gates, held))
+
+
+def _gates_with_held(free_gates, held, drive, recurrent, hold=free):
+    values = dict(held)
 
     def hold_ours(name, value):
-        return jnp.full_like(value, held[name]) if name in held else value
+        return hold(name, jnp.full_like(value, values[name]) if name in values else value)
 
-    def gates(drive, recurrent, hold=free):
-        return cell.gates(drive, recurrent, lambda name, value: hold(name, hold_ours(name, value)))
-
-    return cell._replace(gates=gates)
+    return free_gates(drive, recurrent, hold_ours)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1024)
 def gate_names(cell: Cell) -> tuple[str, ...]:
     """Name the gates of a cell."""
+    return jax.eval_shape(lambda: cell.gates(*_one_step(cell)))._fields
 
-    def one_step():
-        params = cell.init(jax.random.key(0), 1)
-        drive = cell.project_inputs(params, jnp.zeros((1, 1)))
-        recurrent = cell.project_carry(params, cell.initial_carry(()), jnp.ones(()))
-        return cell.gates(jax.tree.map(lambda leaf: leaf[0], drive), recurrent)
 
-    return jax.eval_shape(one_step)._fields
+@functools.lru_cache(maxsize=1024)
+def _held_names(cell: Cell) -> tuple[str, ...]:
+    """Name the gates that a cell passes to ``hold``."""
+    if "hold" not in inspect.signature(cell.gates).parameters:
+        return ()
+    names = []
+
+    def record(name, value):
+        names.append(name)
+        return value
+
+    jax.eval_shape(lambda: cell.gates(*_one_step(cell), record))
+    return tuple(names)
+
+
+def _one_step(cell: Cell) -> tuple:
+    """Make what ``gates`` reads, of zeros."""
+    params = cell.init(jax.random.key(0), 1)
+    drive = cell.project_inputs(params, jnp.zeros((1, 1)))
+    recurrent = cell.project_carry(params, cell.initial_carry(()), jnp.ones(()))
+    return jax.tree.map(lambda leaf: leaf[0], drive), recurrent
 
 
 def cell_factory(factory: Callable[..., Cell]) -> Callable[..., Cell]:
@@ -141,7 +166,9 @@ def cell_factory(factory: Callable[..., Cell]) -> Callable[..., Cell]:
     @functools.cache
     def cached(*arguments) -> Cell:
         cell = factory(*arguments)
-        return cell._replace(init=functools.partial(_checked_init, cell.init))
+        init = functools.partial(_checked_init, cell.init)
+        init.__signature__ = inspect.signature(cell.init)  # ty: ignore[missing-attribute]
+        return cell._replace(init=init)
 
     signature = inspect.signature(factory)
 

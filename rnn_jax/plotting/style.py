@@ -46,6 +46,10 @@ def cell_label(name: str) -> str:
 
 def label_powers_of_ten(axis) -> None:
     """Label an axis that shows log10 values as powers of ten (ranges beyond what floats hold)."""
+    low, high = axis.get_view_interval()
+    if high - low < 2:  # room for two labels that differ
+        middle = 0.5 * (low + high)
+        axis.set_view_interval(middle - 1, middle + 1, ignore=True)
     axis.set_major_locator(MaxNLocator(nbins=7, integer=True))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"$10^{{{value:.0f}}}$"))
 

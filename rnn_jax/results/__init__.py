@@ -10,6 +10,7 @@ from rnn_jax.results.run_directory import (
     save_dataset,
     write_text,
 )
+from rnn_jax.results.tables import to_csv
 
 __all__ = [
     "ROOT",
@@ -22,5 +23,6 @@ __all__ = [
     "processor_name",
     "run_directory",
     "save_dataset",
+    "to_csv",
     "write_text",
 ]
