@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 from rnn_jax.checks import check_not_tiny, check_positive, check_whole
 from rnn_jax.scaling import power_of_two, scaled_norm, times_power
@@ -79,14 +80,23 @@ def clip_by_norm_percentile(
     check_positive("percentile", percentile, 100.0)
     check_whole("window", window, 1)
 
-    ranks = np.floor(np.arange(window) * (percentile / 100)).astype(np.int32)  # of n - 1 norms
+    ranks = _lower_ranks(percentile, window)
 
     def threshold(recent_norms):
         num_seen = jnp.sum(~jnp.isnan(recent_norms))
-        measured = jnp.sort(recent_norms)[jnp.asarray(ranks)[num_seen - 1]]  # nan is sorted last
+        measured = jnp.sort(recent_norms)[ranks[num_seen - 1]]  # nan is sorted last
         return jnp.where(num_seen > 0, measured, jnp.inf)
 
     return _transformation(_clip_norm, threshold, window)
+
+
+def _lower_ranks(percentile: float | Array, window: int) -> Array:
+    """Rank of a percentile among n norms, "lower" in numpy's words, for n = 1..window."""
+    if not isinstance(percentile, Tracer):
+        return jnp.asarray(np.floor(np.arange(window) * (float(percentile) / 100)), jnp.int32)
+    ranks = jnp.arange(window) * (percentile / 100)
+    rounding = 4 * jnp.finfo(ranks.dtype).eps  # 10 / 100 of 10 norms is 1, not a little less
+    return jnp.floor(ranks * (1 + rounding)).astype(jnp.int32)
 
 
 CLIPS = {  # name on a command line: made from one number

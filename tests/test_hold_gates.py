@@ -49,16 +49,12 @@ def by_bias(case, params, gate, value):
     ("name", "gate", "value"),
     [
         ("elman_tanh", "candidate", 0.3),
-        ("lstm", "input", 0.0),
         ("lstm", "forget", 1.0),
         ("lstm", "candidate", -0.4),
-        ("lstm", "output", 1.0),
         ("gru", "reset", 0.25),
         ("gru", "update", 0.0),
-        ("gru", "candidate", 0.0),
         ("sru", "forget", 0.9),
         ("sru", "reset", 1.0),
-        ("sru", "candidate", 0.0),
     ],
 )
 def test_a_held_gate_is_one_with_a_constant_pre_activation(name, gate, value, getkey):

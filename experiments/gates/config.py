@@ -71,8 +71,10 @@ class Config:
 
     def sweep(self, variant: str) -> SweepConfig:
         """Make the sweep's config of a variant."""
-        cell, *settings = variant.split() or [""]
-        settings = dict(setting.partition("=")[::2] for setting in settings)
+        cell, *words = variant.split() or [""]
+        settings = dict(word.partition("=")[::2] for word in words)
+        if len(settings) < len(words):
+            raise ValueError(f"variant {variant!r} sets something twice; allowed: once")
         bias = _number(variant, settings, "bias")
         chrono = _number(variant, settings, "chrono")
         return SweepConfig(

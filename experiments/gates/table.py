@@ -83,7 +83,7 @@ def to_rich(dataset: xr.Dataset):
 
     weight = json.loads(dataset.attrs["config"])["shown_weight"]
     layout = Table(title=f"Gates at w = {weight:g}: slope of ln‖dL/dcarry_t‖ per step back")
-    columns = ("variant", "slope", "steps per e", "free cell's", "keeping gate", "regime")
+    columns = ("variant", "slope", "steps per factor e", "keeping gate", "regime")
     for column in columns:
         is_word = column in ("variant", "regime")
         layout.add_column(column, justify="left" if is_word else "right", no_wrap=True)
@@ -98,7 +98,6 @@ def to_rich(dataset: xr.Dataset):
             row["variant"],
             f"{row['slope']:+.4f}",
             steps(row["efold"]),
-            steps(row["efold_of_free_cell"]),
             "–" if np.isnan(row["keeping_gate"]) else f"{row['keeping_gate']:.3f}",
             row["regime"],
             end_section=cells[i] != (cells[i + 1 :] or [""])[0],

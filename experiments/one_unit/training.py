@@ -1,4 +1,4 @@
-"""Train the unit: logistic loss of sigmoid(a h_T + c), SGD, the gradient clipped or not.
+"""Train the unit: logistic loss of sigmoid(u h_T + d), SGD, the gradient clipped or not.
 
 One jitted scan over the updates, vmapped over seeds and learning rates.
 """
@@ -25,8 +25,8 @@ class Unit(NamedTuple):
     embedding: Array  # [alphabet], z of every symbol, the bias apart
     bias: Array  # []
     weight: Array  # [], w
-    slope: Array  # [], a
-    offset: Array  # [], c
+    slope: Array  # [], u
+    offset: Array  # [], d
 
 
 class Trained(NamedTuple):
@@ -53,7 +53,7 @@ def elman_params(unit: Unit) -> ElmanParams:
 
 
 def score(config: Config, activation: str, unit: Unit, lines: Lines) -> Array:
-    """Return a h_T + c of every line [B]; above 0 means the second class."""
+    """Return u h_T + d of every line [B]; above 0 means the second class."""
     dtype = unit.embedding.dtype
     xs = jax.nn.one_hot(lines.symbols, unit.embedding.shape[0], dtype=dtype)
     start = jnp.full((lines.symbols.shape[1], 1), config.initial_state, dtype)

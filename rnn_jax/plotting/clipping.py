@@ -83,7 +83,7 @@ def clip_against_weight(dataset: xr.Dataset) -> Figure:
     grid[0, 0].set_ylabel("‖dL/dparams‖ (cut off at 10$^9$)")
     grid[1, 0].set_ylabel("angle turned (degrees)")
     figure.supxlabel("recurrent weight w", fontsize=10)
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right center", fontsize=9.5)
     figure.suptitle("The gradient by the parameters, before and after a clip at c")
     return figure
 

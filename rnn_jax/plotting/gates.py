@@ -49,12 +49,15 @@ def efold_against_weight(dataset: xr.Dataset) -> Figure:
             hollow = {"color": style["color"], "marker": style["marker"], "linestyle": "none"}
             axes.plot(weights[grows], steps[grows], markerfacecolor="white", markersize=5, **hollow)
         axes.set_yscale("log")
-        axes.set_ylim(0.5, 2e6)  # the legend stands above
+        axes.set_ylim(0.3, 3e6)  # the legend stands above
+        axes.set_yticks(10.0 ** np.arange(0, 5))
         axes.set_title(cell_label(cell))
-        axes.legend(fontsize=7, ncols=3, loc="upper center")
+        axes.legend(fontsize=8.5, ncols=3, loc="upper center")
     figure.supxlabel("recurrent weight w", fontsize=10)
     figure.supylabel("steps per factor e, 1 / |slope| (cut off at 10$^4$)", fontsize=10)
-    figure.suptitle("How far the gradient reaches (filled: it vanishes, hollow: it explodes)")
+    figure.suptitle(
+        "How far the gradient reaches (filled: it vanishes or stays, hollow: it explodes)"
+    )
     return figure
 
 
@@ -71,7 +74,7 @@ def norm_by_variant(dataset: xr.Dataset, weight: float) -> Figure:
         axes.axhline(0.0, color="black", linewidth=0.8, linestyle=":")
         label_powers_of_ten(axes.yaxis)
         axes.set_title(cell_label(cell))
-        axes.legend(fontsize=7, ncols=2)
+        axes.legend(fontsize=8.5, ncols=2)
     figure.supxlabel("steps before the end, T − t", fontsize=10)
     figure.supylabel("‖dL/dcarry$_t$‖ / ‖dL/dcarry$_T$‖", fontsize=10)
     figure.suptitle(f"Gradient norm through time at w = {weight:g}")
@@ -83,18 +86,22 @@ def gate_means(dataset: xr.Dataset, weight: float) -> Figure:
     figure, panels = _panels(dataset)
     means = dataset["gate_mean"].sel(recurrent_weight=weight).mean("seed")
     for axes, cell, variants in panels:
-        names = [g for g in ("forget", "update", "candidate") if _has(means, variants[0], g)]
+        names = [g for g in ("forget", "update") if _has(means, variants[0], g)]
+        if not names:
+            axes.set_axis_off()
+            axes.text(0.5, 0.5, "no such gate", ha="center", transform=axes.transAxes)
+            continue
         for i, variant in enumerate(variants):
             style = {**_line(i), "marker": None}
             curve = means.sel(variant=variant, gate=names[0])
             axes.plot(dataset["step"], curve, label=_label(variant), **style)
         axes.set_title(f"{cell_label(cell)}: {names[0]}")
-        if names[0] != "candidate":
-            axes.set_ylim(-0.4, 1.05)  # the legend stands below
-        axes.legend(fontsize=7, ncols=2)
+        axes.set_ylim(-0.5, 1.05)  # the legend stands below
+        axes.set_yticks(np.linspace(0, 1, 6))
+        axes.legend(fontsize=8.5, ncols=2)
     figure.supxlabel("step t", fontsize=10)
     figure.supylabel("mean over units and sequences", fontsize=10)
-    figure.suptitle(f"The gate that keeps the state, at w = {weight:g} (Elman: its candidate)")
+    figure.suptitle(f"The gate that keeps the state, at w = {weight:g}")
     return figure
 
 

@@ -45,8 +45,8 @@ def norm_by_weight_and_time(dataset: xr.Dataset) -> Figure:
         relative.sel(time=slice(None, None, -1)),
         SymLogNorm(linthresh=1.0, vmin=-limit, vmax=limit),
         "PuOr",
-        "decades of ‖dL/dcarry$_t$‖ / ‖dL/dcarry$_T$‖  (orange: vanished, purple: exploded)",
-        "Where the gradient vanishes and where it explodes",
+        "decades of ‖dL/dcarry$_t$‖ / ‖dL/dcarry$_T$‖",
+        "Where the gradient vanishes (orange) and where it explodes (purple)",
     )
 
 
@@ -85,7 +85,7 @@ def weight_share(dataset: xr.Dataset) -> Figure:
         parts,
         Normalize(0.0, 1.0),
         "cividis",
-        "part of Σ|share of dL/dw| from the steps up to here",
+        "part of Σ|share of dL/dw| up to here",
         "Which steps dL/dw comes from (white line: half of it)",
         half_line=True,
     )
@@ -130,6 +130,8 @@ def _heat_maps(dataset, values, norm, colours, label, title, half_line=False) ->
         )
         if half_line and min(image.shape) > 1:
             axes.contour(steps_back, weights[order], image, [0.5], colors="white", linewidths=1.5)
+        if np.isnan(image).all():
+            axes.text(0.5, 0.5, "nothing: dL/dw = 0", ha="center", transform=axes.transAxes)
         without_grid(axes)
     _label(figure, "steps before the end, T − t", "recurrent weight w")
     colour_bar = figure.colorbar(drawn, ax=[axes for axes, _ in panels], label=label)
