@@ -80,9 +80,23 @@ CASES = [
 CASE = {case.name: case for case in CASES}
 
 every_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-one_case_a_cell = pytest.mark.parametrize(
-    "case", [CASE[name] for name in ("elman_tanh", "lstm", "gru", "sru")], ids=lambda c: c.name
-)
+ONE_A_CELL = [CASE[name] for name in ("elman_tanh", "lstm", "gru", "sru")]
+one_case_a_cell = pytest.mark.parametrize("case", ONE_A_CELL, ids=lambda c: c.name)
+
+
+def with_options(name, options, few):
+    """Every option for one case a cell; the first ``few`` for the cases that differ little."""
+    pairs = [
+        pytest.param(
+            case,
+            option,
+            id=f"{case.name}-{'-'.join(getattr(o, '__name__', str(o)) for o in option)}",
+        )
+        for case in CASES
+        for option in (options if case in ONE_A_CELL or "elman" not in case.name else options[:few])
+    ]
+    return pytest.mark.parametrize(("case", name), pairs)
+
 
 LENGTHS = {  # a full one, an empty one and one of a single step among them; T = 6
     (): np.array(4),

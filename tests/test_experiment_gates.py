@@ -99,8 +99,9 @@ def test_gate_means_are_those_of_gate_values():
 
 def test_biases_reach_the_gate_that_keeps_the_state():
     def bias_of(cell, **settings):
-        config = SweepConfig(cells=(cell,), **SMALL, **settings)
-        return draw(config, make_cell(config, 0), 0)[0].bias
+        cells = tuple(dict.fromkeys(("lstm", cell)))  # one that has such a bias must be there
+        config = SweepConfig(cells=cells, **SMALL, **settings)
+        return draw(config, make_cell(config, cells.index(cell)), 0)[0].bias
 
     size = SMALL["hidden_size"]
     assert np.all(bias_of("lstm", forget_bias=5.0)[size : 2 * size] == 5)
@@ -120,6 +121,9 @@ def test_biases_reach_the_gate_that_keeps_the_state():
         (lambda: SweepConfig(gate=("forget=nan",)), "gate holds 'forget=nan'"),
         (lambda: SweepConfig(gate=("forget=0", "forget=1")), "gate holds 'forget' twice"),
         (lambda: SweepConfig(forget_bias=float("inf")), "forget_bias is inf"),
+        (lambda: SweepConfig(cells=("elman",), forget_bias=1.0), "forget_bias is 1.0 for elman"),
+        (lambda: Config(variants=("lstm forget=1 forget=0.5",)), "sets something twice"),
+        (lambda: Config(variants=("elman bias=1",)), "forget_bias is 1.0 for elman"),
         (lambda: SweepConfig(chrono_steps=1.0), "chrono_steps is 1.0"),
         (lambda: SweepConfig(forget_bias=1.0, chrono_steps=9.0), "chrono_steps is given with"),
         (lambda: Config(variants=("lsmt",)), "lsmt"),

@@ -177,15 +177,26 @@ def test_sharded_and_plain_give_the_same_bits(tmp_path):
         ("--loss next_byte --input noise", "next_byte"),
         ("--clip norm", "norm"),
         ("--clip value --clip-thresholds 0", "clip_thresholds holds 0"),
-        ("--out /dev/null/runs", "/dev/null/runs"),
     ],
 )
-def test_bad_input_is_one_line(arguments, given, tmp_path):
-    done = sweep(arguments, tmp_path)
-    assert done.returncode != 0 and done.stdout == ""
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    assert given in done.stderr
+def test_bad_input_is_one_line(arguments, given, tmp_path, capsys):
+    from experiments import command
+    from experiments.gradient_flow.__main__ import EXPERIMENT
+
+    with pytest.raises(SystemExit) as stop:
+        command.main(EXPERIMENT, ["--out", str(tmp_path), *arguments.split()])
+    printed = capsys.readouterr()
+    assert stop.value.code == 2 and printed.out == ""
+    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1
+    assert given in printed.err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_one_line():
+    done = sweep(SMALL, Path("/dev/null/runs"))
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("error: --out /dev/null/runs: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_bound_holds_where_sequences_die():

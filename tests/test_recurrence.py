@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CASE, LENGTHS, every_case, one_case_a_cell
+from cases import CASE, LENGTHS, every_case, one_case_a_cell, with_options
 from helpers import (
     Readout,
     loop_gates,
@@ -115,8 +115,7 @@ def test_options_meet_pairwise():
         assert {o[i] for o in with_autodiff} == {o[i] for o in OPTIONS}
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(map(str, o)))
-@every_case
+@with_options("options", OPTIONS, few=4)
 def test_values_and_all_gradients_are_those_of_a_python_loop(case, options, getkey):
     """Gradients by params, xs, initial_carry, recurrent_weight and carry_tap, for three losses."""
     every, batch, has_lengths, reverse, autodiff = options

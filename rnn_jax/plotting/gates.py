@@ -89,7 +89,9 @@ def gate_means(dataset: xr.Dataset, weight: float) -> Figure:
         names = [g for g in ("forget", "update") if _has(means, variants[0], g)]
         if not names:
             axes.set_axis_off()
-            axes.text(0.5, 0.5, "no such gate", ha="center", transform=axes.transAxes)
+            axes.text(
+                0.5, 0.5, f"{cell_label(cell)}: no such gate", ha="center", transform=axes.transAxes
+            )
             continue
         for i, variant in enumerate(variants):
             style = {**_line(i), "marker": None}
