@@ -47,6 +47,16 @@ def from_json(config_class: type[ConfigT], text: str) -> ConfigT:
     return _structure(config_class, tree, "")
 
 
+def check_whole_numbers(config, least: dict[str, int]) -> None:
+    """Check every int field: from ``least[name]``, else 1; the seed: below 2^32."""
+    for field in dataclasses.fields(config):
+        value, minimum = getattr(config, field.name), least.get(field.name, 1)
+        if field.type in (int, "int") and value < minimum:
+            raise ValueError(f"{field.name} is {value}; allowed: at least {minimum}")
+    if config.seed >= 2**32:
+        raise ValueError(f"seed is {config.seed}; allowed: 0 to {2**32 - 1}")
+
+
 def content_hash(config) -> str:
     """Hash a config's content: 12 hex digits that name its run directory."""
     canonical = json.dumps(dataclasses.asdict(config), sort_keys=True)

@@ -1,8 +1,10 @@
 """Descend beside the wall of a one-unit network's loss, without a clip and with each clip."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
+
+from rnn_jax.config import check_whole_numbers
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,7 @@ class Config:
             _check_range(name, getattr(self, name))
         if self.thresholds[0] <= 0:
             raise ValueError(f"thresholds is {self.thresholds}; allowed: above 0")
-        least = {"grid_size": 2, "seed": 0, "num_thresholds": 2}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type in (int, "int") and value < least.get(field.name, 1):
-                raise ValueError(
-                    f"{field.name} is {value}; allowed: at least {least.get(field.name, 1)}"
-                )
-        if self.seed >= 2**32:
-            raise ValueError(f"seed is {self.seed}; allowed: 0 to {2**32 - 1}")
+        check_whole_numbers(self, {"grid_size": 2, "seed": 0, "num_thresholds": 2})
         for name in ("start_weight", "start_bias"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: a finite number")

@@ -2,10 +2,11 @@
 
 import inspect
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 from rnn_jax.cells import CELLS, Cell, gate_names
+from rnn_jax.config import check_whole_numbers
 
 MEMORY_BIASES = ("forget_bias", "update_bias")  # keywords of init, of the gate that keeps the state
 
@@ -96,15 +97,7 @@ class Config:
             if not any(name in gates for gates in known.values()):
                 of_cells = "; ".join(f"{cell}: {', '.join(gates)}" for cell, gates in known.items())
                 raise ValueError(f"gate holds {name!r}; allowed: a gate of these cells: {of_cells}")
-        least = {"seed": 0, "drop_first": 0}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type in (int, "int") and value < least.get(field.name, 1):
-                raise ValueError(
-                    f"{field.name} is {value}; allowed: at least {least.get(field.name, 1)}"
-                )
-        if self.seed >= 2**32:
-            raise ValueError(f"seed is {self.seed}; allowed: 0 to {2**32 - 1}")
+        check_whole_numbers(self, {"seed": 0, "drop_first": 0})
         for name in ("gain", "noise_variance", "initial_state"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import xarray as xr
 
-from rnn_jax.plotting import clipping
+from rnn_jax.plotting import clipping, style
 from rnn_jax.plotting import gradient_flow as figures
-from rnn_jax.plotting.style import house_style
 
 FIGURES = {
     "norm_against_time": figures.norm_against_time,
@@ -21,9 +20,5 @@ CLIP_FIGURES = {
 
 
 def save_figures(dataset: xr.Dataset, folder: Path) -> None:
-    """Draw every figure as PNG into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with house_style():
-        chosen = FIGURES | CLIP_FIGURES if "clip" in dataset.dims else FIGURES
-        for name, draw in chosen.items():
-            draw(dataset).savefig(folder / f"{name}.png")
+    chosen = FIGURES | CLIP_FIGURES if "clip" in dataset.dims else FIGURES
+    style.save_figures(chosen, dataset, folder)

@@ -5,7 +5,7 @@ from pathlib import Path
 import xarray as xr
 
 from rnn_jax.plotting import one_unit as figures
-from rnn_jax.plotting.style import house_style
+from rnn_jax.plotting import style
 
 FIGURES = {
     "product_along_text": figures.product_along_text,
@@ -15,8 +15,4 @@ FIGURES = {
 
 
 def save_figures(dataset: xr.Dataset, folder: Path) -> None:
-    """Draw every figure as PNG into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with house_style():
-        for name, draw in FIGURES.items():
-            draw(dataset).savefig(folder / f"{name}.png", dpi=90)
+    style.save_figures(FIGURES, dataset, folder)

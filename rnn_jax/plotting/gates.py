@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from rnn_jax.plotting.style import cell_label, label_powers_of_ten, series_style
+from rnn_jax.plotting.style import cell_label, label_powers_of_ten, panel_grid, series_style
 
 LN10 = math.log(10.0)
 DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)))
@@ -112,18 +112,8 @@ def _panels(dataset: xr.Dataset):
     by_cell: dict[str, list[str]] = {}
     for variant in map(str, dataset["variant"].values):
         by_cell.setdefault(variant.split()[0], []).append(variant)
-    columns = min(2, len(by_cell))
-    rows = -(-len(by_cell) // columns)
-    figure, grid = plt.subplots(
-        rows,
-        columns,
-        figsize=(4.8 * columns + 0.6, 3.2 * rows + 0.5),
-        squeeze=False,
-        layout="constrained",
-    )
-    for axes in grid.flat[len(by_cell) :]:
-        axes.set_axis_off()
-    return figure, [(a, c, v) for a, (c, v) in zip(grid.flat, by_cell.items(), strict=False)]
+    figure, grid = panel_grid(len(by_cell), 4.8, 3.2)
+    return figure, [(a, c, v) for a, (c, v) in zip(grid, by_cell.items(), strict=True)]
 
 
 def _line(index: int) -> dict:

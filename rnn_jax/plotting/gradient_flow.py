@@ -10,7 +10,13 @@ from matplotlib.colors import Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from rnn_jax.plotting.style import cell_label, label_powers_of_ten, series_style, without_grid
+from rnn_jax.plotting.style import (
+    cell_label,
+    label_powers_of_ten,
+    panel_grid,
+    series_style,
+    without_grid,
+)
 
 LN10 = math.log(10.0)
 
@@ -100,18 +106,8 @@ def _relative_norm(dataset: xr.Dataset) -> xr.DataArray:
 def _panels(dataset: xr.Dataset):
     """One panel a cell, two a row; returns (figure, [(axes, cell)])."""
     cells = dataset["cell"].values
-    columns = min(2, len(cells))
-    rows = -(-len(cells) // columns)
-    figure, grid = plt.subplots(
-        rows,
-        columns,
-        figsize=(4.2 * columns + 1.2, 2.9 * rows + 0.6),
-        squeeze=False,
-        layout="constrained",
-    )
-    for axes in grid.flat[len(cells) :]:
-        axes.set_axis_off()
-    panels = list(zip(grid.flat, cells, strict=False))
+    figure, grid = panel_grid(len(cells), 4.2, 2.9)
+    panels = list(zip(grid, cells, strict=True))
     for axes, cell in panels:
         axes.set_title(cell_label(cell))
     return figure, panels

@@ -3,11 +3,16 @@
 Colours: Okabe & Ito (2008), which colour-blind readers tell apart; each cell has a marker as well.
 """
 
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
+import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 mpl.use("Agg")
@@ -58,3 +63,24 @@ def without_grid(axes: Axes) -> None:
     """Prepare axes for an image."""
     axes.grid(False)
     axes.tick_params(length=3)
+
+
+def panel_grid(num_panels: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """Lay out panels of that size (inches), two a row."""
+    columns = min(2, num_panels)
+    rows = -(-num_panels // columns)
+    size = (width * columns + 1.0, height * rows + 0.6)
+    figure, grid = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for axes in grid.flat[num_panels:]:
+        axes.set_axis_off()
+    return figure, list(grid.flat[:num_panels])
+
+
+def save_figures(
+    drawings: Mapping[str, Callable[[xr.Dataset], Figure]], dataset: xr.Dataset, folder: Path
+) -> None:
+    """Draw every figure as PNG into ``folder``, in the house's style."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with house_style():
+        for name, draw in drawings.items():
+            draw(dataset).savefig(folder / f"{name}.png")
