@@ -96,12 +96,13 @@ def run_python(code, **environment):
     return done.stdout
 
 
-def run_experiment(name, arguments, folder):
+def run_experiment(name, arguments, folder, **environment):
     """Run ``python -m experiments.<name>`` as a user does, warnings as errors, into ``folder``."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", f"experiments.{name}", "--out", str(folder)]
         + arguments.split(),
         cwd=Path(__file__).parent.parent,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=300,

@@ -105,6 +105,8 @@ def test_the_quick_preset_writes_everything(quick_run):
         assert variable.dtype in (np.float64, bool)
     assert np.isfinite(dataset["surface_loss"]).all()
     assert "Points with known values" in done.stdout and "…" not in done.stdout
+    tables = {path.stem for path in directory.glob("*.csv")}
+    assert tables == {"points", "paths", "path_ends", "thresholds"}
     with (directory / "paths.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == dataset.sizes["path"] * dataset.sizes["step"]

@@ -2,10 +2,6 @@
 
 import csv
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,13 +11,13 @@ for module in ("tyro", "rich", "xarray", "zarr", "matplotlib", "optax"):
 
 import jax
 import jax.numpy as jnp
+from helpers import run_experiment
 
 from experiments.one_unit import by_hand, run, text, training
 from experiments.one_unit.config import Config
 from rnn_jax.cells.elman import ElmanCarry, ElmanParams, elman
 from rnn_jax.recurrence import unroll
 
-ROOT = Path(__file__).parent.parent
 EPS = np.finfo(np.float64).eps
 DRIVE = np.array([0.76, -0.15, 0.63, -0.46, -0.19, -0.81, -0.08, 0.01, 0.53])
 QUICK = "experiments/one_unit/presets/quick.json"
@@ -136,15 +132,7 @@ def test_without_a_clip_a_linear_unit_overflows_and_with_one_it_does_not(task):
 
 
 def command(arguments, folder):
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "experiments.one_unit", "--out", str(folder)]
-        + arguments.split(),
-        cwd=ROOT,
-        env={**os.environ, "COLUMNS": "160"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    return run_experiment("one_unit", arguments, folder, COLUMNS="160")
 
 
 def test_the_quick_preset_runs_once_and_is_shown_again(tmp_path):

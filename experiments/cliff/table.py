@@ -70,8 +70,8 @@ def _over_starts(clip: str, threshold: float, one: xr.Dataset, prefix: str) -> R
 
 def files(dataset: xr.Dataset) -> dict[str, str]:
     """Write the tables as CSV."""
-    tables = {"points": points, "paths": paths, "thresholds": thresholds}
-    return {f"{name}.csv": results.to_csv(rows(dataset)) for name, rows in tables.items()}
+    tables = (points, paths, path_ends, thresholds)
+    return {f"{rows.__name__}.csv": results.to_csv(rows(dataset)) for rows in tables}
 
 
 def to_rich(dataset: xr.Dataset):
