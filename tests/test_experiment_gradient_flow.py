@@ -180,11 +180,11 @@ def test_sharded_and_plain_give_the_same_bits(tmp_path):
     ],
 )
 def test_bad_input_is_one_line(arguments, given, tmp_path, capsys):
-    from experiments import command
-    from experiments.gradient_flow.__main__ import EXPERIMENT
+    from experiments import running
+    from experiments.gradient_flow.experiment import EXPERIMENT
 
     with pytest.raises(SystemExit) as stop:
-        command.main(EXPERIMENT, ["--out", str(tmp_path), *arguments.split()])
+        running.main(EXPERIMENT, ["--out", str(tmp_path), *arguments.split()])
     printed = capsys.readouterr()
     assert stop.value.code == 2 and printed.out == ""
     assert printed.err.startswith("error: ") and printed.err.count("\n") == 1
