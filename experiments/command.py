@@ -1,8 +1,69 @@
-"""The command line of every experiment."""
+"""The command line of every experiment: one line, and nothing lost, however it is stopped.
+
+A signal ends the process at once, as kill -9 would, but with a line and a code: all on the disk is
+written whole or not at all, so there is nothing to wait for. (An exception would be swallowed now
+and then by what runs just then: an import, a callback.) What takes time to import is imported
+inside: ctrl-C counts from the first moment.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Generator
+
+REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_hint = "the same command starts it again"
+_clean_up: list[Callable[[], None]] = []
 
 
 def main(name: str) -> None:
     """Run ``python -m experiments.<name>``."""
-    from experiments import experiment, running
+    with stoppable():
+        from experiments import experiment, running
 
-    running.main(experiment.load(name))
+        running.main(experiment.load(name))
+
+
+def set_hint(hint: str) -> None:
+    """Set what the line says that a stopped process leaves: what the next one will find."""
+    global _hint
+    _hint = hint
+
+
+def get_hint() -> str:
+    """Return that."""
+    return _hint
+
+
+@contextlib.contextmanager
+def before_leaving(clean_up: Callable[[], None]) -> Generator[None]:
+    """Have a function called if a signal ends the process in this block."""
+    _clean_up.append(clean_up)
+    try:
+        yield
+    finally:
+        _clean_up.pop()
+
+
+@contextlib.contextmanager
+def stoppable() -> Generator[None]:
+    """End on ctrl-C and SIGTERM with one line; when whoever reads our output leaves, with none."""
+    for number in REASONS:
+        signal.signal(number, _stop)
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head`, say
+        os._exit(128 + signal.SIGPIPE)
+
+
+def _stop(number: int, _) -> None:
+    for other in REASONS:
+        signal.signal(other, signal.SIG_IGN)  # who presses ctrl-C twice gets the one line
+    with contextlib.suppress(Exception):
+        for clean_up in reversed(_clean_up):
+            clean_up()
+        sys.stdout.flush()
+        print(f"error: {REASONS[signal.Signals(number)]}; {_hint}", file=sys.stderr, flush=True)
+    os._exit(128 + number)  # as shells give it

@@ -1,11 +1,34 @@
 """What an experiment gives, so that one command line serves all of them."""
 
 import importlib
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import xarray as xr
+
+from rnn_jax import results
+
+
+class Picture(NamedTuple):
+    """A figure to come."""
+
+    caption: str  # what is seen and how to read it
+    draw: Callable[[xr.Dataset], Any]  # -> matplotlib's Figure
+
+
+class Whole(NamedTuple):
+    """A short run: it is kept when all of it is computed."""
+
+    num_steps: Callable[[Any], int]  # config -> steps of the progress bar
+    run: Callable[[Any, Callable[[], None]], xr.Dataset]  # (config, called after each step)
+
+
+class Sweep(NamedTuple):
+    """A run that is cut into blocks: each is kept as soon as it is computed."""
+
+    plan: Callable[[Any], results.Blocks]  # config -> the dataset and how it is cut
+    blocks: Callable[[Any, Iterable[int]], Iterator[tuple[int, dict]]]
+    # (config, wanted blocks) -> (index, name: values) one by one
 
 
 class Experiment(NamedTuple):
@@ -17,12 +40,15 @@ class Experiment(NamedTuple):
 
     name: str
     config_class: type[Any]
-    num_blocks: Callable[[Any], int]  # config -> steps of the progress bar
-    run: Callable[[Any, Callable[[], None]], xr.Dataset]  # (config, called after each block)
-    show: Callable[[xr.Dataset], Any]  # -> what rich prints
-    files: Callable[[xr.Dataset], dict[str, str]]  # -> file name: text
-    save_figures: Callable[[xr.Dataset, Path], None]
+    compute: Whole | Sweep
+    title: str
+    question: str  # what is asked, in one to three sentences for a stranger
+    set_up: Callable[[xr.Dataset], list[str]]  # what was run, in words
+    tables: Callable[[xr.Dataset], list[results.Table]]
+    findings: Callable[[xr.Dataset], list[str]]  # what came out, in words
+    pictures: Callable[[xr.Dataset], dict[str, Picture]]  # by file name; imports matplotlib
     check: Callable[[Any], Any] = lambda config: None  # ValueError: what only the data can refuse
+    curves: Callable[[xr.Dataset], results.Curves] | None = None  # to choose from, in the report
     built_on: tuple[str, ...] = ()  # other experiments whose code its numbers come from
 
 

@@ -1,21 +1,98 @@
-"""What people see of a dataset: the tables on the terminal, and the files of a run directory."""
+"""What people see of a dataset: tables and findings on the terminal, the files of a directory."""
 
+import dataclasses
+import json
+import textwrap
 from pathlib import Path
 
 import xarray as xr
 from rich.console import Console
+from rich.text import Text
 
 from experiments.experiment import Experiment
 from rnn_jax import results
 
+OPENING = """import xarray as xr
+
+dataset = xr.open_zarr("results.zarr")
+"""
+
 
 def show(experiment: Experiment, dataset: xr.Dataset) -> None:
-    """Print the tables."""
-    Console().print(experiment.show(dataset))
+    """Print the tables that fit a terminal, then what came out in words."""
+    dataset, console = dataset.load(), Console()
+    for table in experiment.tables(dataset):
+        if table.is_printed:
+            console.print(results.to_rich(table))
+    for finding in experiment.findings(dataset):
+        lines = textwrap.wrap(f"- {finding}", console.width, subsequent_indent="  ")
+        console.print(Text("\n".join(lines)))
 
 
 def write(experiment: Experiment, dataset: xr.Dataset, directory: Path) -> None:
-    """Write tables and figures into the run directory, whose two records are there."""
-    for name, text in experiment.files(dataset).items():
-        results.write_text(directory / name, text)
-    experiment.save_figures(dataset, directory / "figures")
+    """Write tables, figures and the report into the run directory, whose two records are there."""
+    from rnn_jax.plotting import style  # matplotlib: not for a finished run that is shown
+
+    dataset = dataset.load()
+    for table in experiment.tables(dataset):
+        results.write_text(directory / f"{table.name}.csv", results.to_csv(table))
+        results.write_text(directory / f"{table.name}.tex", results.to_latex(table))
+    pictures = experiment.pictures(dataset)
+    drawings = {name: picture.draw for name, picture in pictures.items()}
+    style.save_figures(drawings, dataset, directory / "figures")
+    results.write_text(directory / "report.html", report(experiment, dataset, directory))
+
+
+def report(experiment: Experiment, dataset: xr.Dataset, directory: Path) -> str:
+    """Make the page of a run directory, whose records and figures are there."""
+    environment = json.loads((directory / "environment.json").read_text())
+    config = (directory / "config.json").read_text()
+    return results.report_html(
+        name=experiment.name,
+        title=experiment.title,
+        question=experiment.question,
+        set_up=experiment.set_up(dataset),
+        config=config,
+        defaults=dataclasses.asdict(experiment.config_class()),
+        findings=experiment.findings(dataset),
+        curves=experiment.curves(dataset) if experiment.curves else None,
+        figures={
+            name: (picture.caption, (directory / "figures" / f"{name}.png").read_bytes())
+            for name, picture in experiment.pictures(dataset).items()
+        },
+        tables=experiment.tables(dataset),
+        environment=environment | {"work": _work(results.read_log(directory))},
+        commands=_commands(experiment.name, environment, directory),
+        opening=OPENING,
+        dataset=dataset,
+    )
+
+
+def _work(log: list[dict]) -> str:
+    """Say how long it took, in how many starts."""
+    starts = [row for row in log if row["event"] == "start"]
+    blocks = [row for row in log if row["event"] == "block"]
+    seconds = sum(row["seconds"] for row in log if row["event"] in ("block", "whole"))
+    words = [f"{seconds:.1f} s", f"{len(starts)} start{'' if len(starts) == 1 else 's'}"]
+    if blocks:
+        words.insert(1, f"{len(blocks)} blocks")
+    world = max((row["world"] for row in starts), default=1)
+    return ", ".join(words) + (f", shared by {world} processes" if world > 1 else "")
+
+
+def _commands(name: str, environment: dict, directory: Path) -> str:
+    commit, is_changed = environment.get("commit"), environment.get("uncommitted_changes")
+    checkout = [f"git checkout {commit}"] if commit else []
+    if commit and is_changed:
+        checkout.append("# the code had changes that are not in this commit")
+    return "\n".join(
+        [
+            *checkout,
+            "scripts/setup.sh",
+            f".venv/bin/python -m experiments.{name} --config config.json",
+            "",
+            "# compute this run directory again and compare every number",
+            f".venv/bin/python -m experiments.reproduce {directory.name}",
+            "",
+        ]
+    )

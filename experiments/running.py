@@ -1,10 +1,15 @@
-"""What an experiment's command line does around its own run: one way for all of them.
+"""Run an experiment: show the run that is finished, go on with the one that is not, or begin.
 
-Read the config, show the run if it is finished, else compute it with a progress bar, write the run
-directory (config, environment, dataset, text files, figures, DONE last), print its table.
+A run that is cut into blocks keeps each as it is computed, may be shared by several processes
+(--rank, --world), and is finished by the one that finds all blocks there: tables, figures, report,
+DONE. Whatever stops it, the same command goes on.
 """
 
+import contextlib
+import dataclasses
 import sys
+import time
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import jax
@@ -12,11 +17,26 @@ import xarray as xr
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from experiments import outputs
-from experiments.experiment import Experiment
+from experiments import command, compilation_cache, outputs
+from experiments.experiment import Experiment, Sweep, Whole, load
 from rnn_jax import config as configs
 from rnn_jax import results
 from rnn_jax.sweep import use_all_cores
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of an experiment: what is asked, where it is kept, which share of it is ours."""
+
+    experiment: Experiment
+    config: object
+    directory: Path
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def dataset_path(self) -> Path:
+        return self.directory / results.DATASET
 
 
 def main(experiment: Experiment, argv: list[str] | None = None) -> None:
@@ -24,40 +44,184 @@ def main(experiment: Experiment, argv: list[str] | None = None) -> None:
     config, options = configs.parse_command_line(
         experiment.config_class, f"python -m experiments.{experiment.name}", argv
     )
-    use_all_cores()
-    jax.config.update("jax_enable_x64", getattr(config, "dtype", "float32") == "float64")
     directory = results.run_directory(options.out, experiment.name, config)
+    run = Run(experiment, config, directory, options.rank, options.world)
+    if run.world > 1 and isinstance(experiment.compute, Whole):
+        configs.leave(f"world is {run.world}; allowed: 1, {experiment.name} is not cut into blocks")
+    with one_line_errors(run):
+        if results.is_finished(directory) and not options.force:
+            dataset = load_finished(run)
+        else:
+            dataset = compute(run, force=options.force)
+    if dataset is not None:
+        outputs.show(experiment, dataset)
+        print(f"results: {directory}")
+
+
+def open_run(directory: Path) -> Run:
+    """Find out what a run directory is a run of; leave with one line if it is none."""
+    try:
+        name = results.read_record(directory)["experiment"]
+        experiment = load(name)
+        config = results.read_config(directory, experiment.config_class)
+    except (ModuleNotFoundError, AttributeError):
+        configs.leave(f"{directory} is a run of {name!r}, which is not among these experiments")
+    except (OSError, ValueError) as error:
+        configs.leave(str(error))
+    return Run(experiment, config, directory)
+
+
+def load_finished(run: Run) -> xr.Dataset:
+    """Read the dataset of a finished run, and say so; a damaged one is an error."""
+    results.read_config(run.directory, run.experiment.config_class)
+    by, now = results.read_record(run.directory)["code_hash"], code_hash(run.experiment)
+    note = "" if by == now else f" by other code ({by}, now {now})"
+    print(f"finished before{note}: {run.directory}; --force computes it again", file=sys.stderr)
+    return load_intact(run)
+
+
+def load_intact(run: Run) -> xr.Dataset:
+    """Read the dataset of a finished run; leave with one line if it is damaged."""
+    try:
+        return results.load(run.dataset_path)
+    except results.StoreError as error:
+        configs.leave(f"{error}; python -m experiments.verify {run.directory} mends it", code=1)
+
+
+def compute(run: Run, force: bool = False) -> xr.Dataset | None:
+    """Compute what is missing of a run and finish it; None if other processes have parts to do."""
+    try:
+        run.experiment.check(run.config)
+    except ValueError as error:
+        configs.leave(str(error))
+    started = time.perf_counter()
+    run.directory.mkdir(parents=True, exist_ok=True)  # if that fails, then at once
+    record = prepare(run)
+    if force and not _goes_on(run, record):
+        with results.claim(run.directory):
+            results.set_aside(run.directory)
+    with results.claim(run.directory, run.rank, run.world):
+        with results.one_at_a_time(run.directory):
+            results.check_goes_on(run.directory, run.config, record)
+            results.begin(run.directory, run.config, record)
+        results.log(run.directory, event="start", rank=run.rank, world=run.world,
+                    command=record["command"], time_utc=record["time_utc"])  # fmt: skip
+        work = run.experiment.compute
+        if isinstance(work, Whole):
+            compute_whole(run, work)
+        elif not _compute_share(run, work):
+            return None
+        with results.one_at_a_time(run.directory):
+            dataset = results.load(run.dataset_path)
+            if not results.is_finished(run.directory):
+                finish(run, dataset)
+                results.log(run.directory, event="end", seconds=time.perf_counter() - started)
+    return dataset
+
+
+def prepare(run: Run) -> dict:
+    """Set JAX up as the config wants it; returns the record of this environment."""
+    use_all_cores()
+    jax.config.update("jax_enable_x64", getattr(run.config, "dtype", "float32") == "float64")
+    compilation_cache.use()
+    return results.environment_record(
+        experiment=run.experiment.name,
+        config_hash=configs.content_hash(run.config),
+        code_hash=code_hash(run.experiment),
+        matmul_precision=getattr(run.config, "precision", jax.default_matmul_precision.value),
+        seed=getattr(run.config, "seed", None),
+    )
+
+
+def finish(run: Run, dataset: xr.Dataset) -> None:
+    """Write what people read, and DONE."""
+    outputs.write(run.experiment, dataset, run.directory)
+    results.remove_leftovers(run.directory)
+    results.mark_done(run.directory)
+
+
+def code_hash(experiment: Experiment) -> str:
+    """Hash the code that an experiment's numbers come from."""
     here = Path(__file__).parent
     folders = [here / name for name in (experiment.name, *experiment.built_on)]
-    code = results.code_hash(Path(results.ROOT, "rnn_jax"), *folders)
-    finished = results.finished_with(directory)
-    if finished and not options.force:
-        note = "" if finished == code else f" by other code ({finished}, now {code})"
-        print(f"finished before{note}: {directory}; --force computes it again", file=sys.stderr)
-        dataset = results.load_dataset(directory)
-    else:
-        try:
-            experiment.check(config)
-        except ValueError as error:
-            configs.leave(str(error))
-        try:
-            dataset = _compute(experiment, config, directory, code)
-        except KeyboardInterrupt:
-            configs.leave("interrupted; the same command starts it again", code=130)
-    outputs.show(experiment, dataset)
-    print(f"results: {directory}")
+    return results.code_hash(Path(results.ROOT, "rnn_jax"), *folders)
 
 
-def _compute(experiment: Experiment, config, directory: Path, code: str) -> xr.Dataset:
+def _goes_on(run: Run, record: dict) -> bool:
+    """Tell whether an unfinished run is there that can be gone on with."""
+    if results.is_finished(run.directory):
+        return False
+    work = run.experiment.compute
     try:
-        record = results.environment_record(
-            code_hash=code,
-            matmul_precision=getattr(config, "precision", jax.default_matmul_precision.value),
-            seed=getattr(config, "seed", None),
+        results.check_goes_on(run.directory, run.config, record)
+        if isinstance(work, Sweep) and run.dataset_path.exists():
+            results.Store(run.dataset_path, work.plan(run.config))
+    except ValueError:
+        return False
+    return True
+
+
+def compute_whole(run: Run, work: Whole) -> None:
+    """Compute a dataset and write it."""
+    started = time.perf_counter()
+    with _progress(run.experiment.name, work.num_steps(run.config)) as advance:
+        dataset = work.run(run.config, advance)
+    results.log(run.directory, event="whole", seconds=time.perf_counter() - started)
+    results.Store.replace(run.dataset_path, results.Blocks(dataset, {}))
+
+
+def _compute_share(run: Run, work: Sweep) -> bool:
+    """Compute this process's share of the blocks; False if others are left to other processes."""
+    plan = work.plan(run.config)
+    with results.one_at_a_time(run.directory):
+        store = results.Store(run.dataset_path, plan)
+    mine = range(run.rank, plan.num_blocks, run.world)
+    kept = set(store.done())
+    for index in store.damaged(mine):
+        print(f"damaged, computed again: block {index} ({plan.describe(index)})", file=sys.stderr)
+        store.discard(index)
+        kept.remove(index)
+    wanted = [index for index in mine if index not in kept]
+    if len(wanted) < len(mine):
+        print(f"{len(mine) - len(wanted)} of {len(mine)} blocks are kept from before: "
+              f"{run.directory}", file=sys.stderr)  # fmt: skip
+    compute_blocks(run, work, store, wanted, len(mine))
+    missing = store.missing()
+    if missing:
+        print(
+            f"rank {run.rank} of {run.world}: its {len(mine)} blocks are done; {len(missing)} of "
+            f"{plan.num_blocks} are left to other ranks, the last of which writes the report"
         )
-        results.prepare(directory, config, record)
-    except OSError as error:
-        configs.leave(f"--out {directory.parent}: {error.strerror}", code=1)
+    return not missing
+
+
+def compute_blocks(
+    run: Run, work: Sweep, store: results.Store, wanted: list[int], total: int
+) -> None:
+    """Compute blocks and keep each; the log gets a row for each once it is kept."""
+    kept, num_blocks = len(store.done()), store.blocks.num_blocks
+
+    def hint() -> None:
+        command.set_hint(f"{kept} of {num_blocks} blocks are kept, the same command goes on")
+
+    hint()
+    with _progress(run.experiment.name, total, total - len(wanted)) as advance:
+        before = time.perf_counter()
+        for index, values in work.blocks(run.config, wanted):
+            computed = time.perf_counter()
+            store.write(index, values)
+            now = time.perf_counter()
+            results.log(run.directory, event="block", block=index, rank=run.rank,
+                        seconds=now - before, store_seconds=now - computed)  # fmt: skip
+            before = now
+            advance()
+            kept += 1
+            hint()
+            compilation_cache.publish()
+
+
+@contextlib.contextmanager
+def _progress(name: str, total: int, completed: int = 0) -> Generator[Callable[[], None]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -65,10 +229,21 @@ def _compute(experiment: Experiment, config, directory: Path, code: str) -> xr.D
         TextColumn("blocks, left:"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(experiment.name, total=experiment.num_blocks(config))
-        dataset = experiment.run(config, lambda: progress.advance(task))
-    results.save_dataset(directory, dataset)
-    outputs.write(experiment, dataset, directory)
-    results.mark_done(directory)
-    return dataset
+    progress = Progress(*columns, console=Console(stderr=True))
+    with command.before_leaving(progress.stop), progress:
+        task = progress.add_task(name, total=total, completed=completed)
+        yield lambda: progress.advance(task)
+
+
+@contextlib.contextmanager
+def one_line_errors(run: Run) -> Generator[None]:
+    """Leave with one line where the disk, the directory or a signal stops the run."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        place = error.filename or run.directory
+        configs.leave(f"{place}: {error.strerror or error}; {command.get_hint()}", code=1)
+    except (results.RunDirectoryError, results.StoreError) as error:
+        configs.leave(str(error), code=1)

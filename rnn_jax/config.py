@@ -13,7 +13,7 @@ import sys
 import types
 import typing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, cast
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -30,7 +30,17 @@ class RunOptions:
     config: Path | None = None
     """JSON file with settings; flags on the command line go before it"""
     force: bool = False
-    """compute again although a finished run of this config is there"""
+    """compute again although a finished run of this config is there; it is kept beside"""
+    rank: int = 0
+    """of the processes that share this run, which one this is: it takes every world-th block"""
+    world: int = 1
+    """how many processes share this run"""
+
+    def __post_init__(self):
+        if not 1 <= self.world < 2**31:
+            raise ValueError(f"world is {self.world}; allowed: at least 1")
+        if not 0 <= self.rank < self.world:
+            raise ValueError(f"rank is {self.rank}; allowed: 0 to world - 1 = {self.world - 1}")
 
 
 def to_json(config) -> str:
@@ -67,8 +77,6 @@ def parse_command_line(
     config_class: type[ConfigT], prog: str, argv: list[str] | None = None
 ) -> tuple[ConfigT, RunOptions]:
     """Read (config, options) from the command line; leave with one line and code 2 on bad input."""
-    import tyro
-
     argv = sys.argv[1:] if argv is None else argv
     default = config_class()
     for i, argument in enumerate(argv):
@@ -82,11 +90,19 @@ def parse_command_line(
         frozen=True,
     )
     arguments.__doc__ = sys.modules[config_class.__module__].__doc__
+    parsed = parse_arguments(cast(Any, arguments), prog, argv)
+    return parsed.settings, parsed.options
+
+
+def parse_arguments(kind: type[ConfigT], prog: str, argv: list[str] | None = None) -> ConfigT:
+    """Read a dataclass from the command line; leave with one line and code 2 on bad input."""
+    import tyro
+
     error_text = io.StringIO()
     try:
         with contextlib.redirect_stderr(error_text):
             parsed, unknown = cast(Any, tyro.cli)(
-                arguments,
+                kind,
                 prog=prog,
                 args=argv,
                 config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
@@ -99,10 +115,21 @@ def parse_command_line(
             leave(_first_message(error_text.getvalue()))
         raise
     if unknown:
-        fields = dataclasses.fields(config_class) + dataclasses.fields(RunOptions)
-        allowed = " ".join("--" + field.name.replace("_", "-") for field in fields)
-        leave(f"unknown argument {unknown[0]}; allowed: {allowed}")
-    return parsed.settings, parsed.options
+        leave(f"unknown argument {unknown[0]}; allowed: {' '.join(_flags(kind))}")
+    return parsed
+
+
+def _flags(kind: Any) -> list[str]:
+    """List the flags of a dataclass and of the dataclasses in it."""
+    flags = []
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(field.type):
+            flags += _flags(field.type)
+        elif typing.get_origin(field.type) is Annotated:  # positional
+            flags.append(field.name.upper())
+        else:
+            flags.append("--" + field.name.replace("_", "-"))
+    return flags
 
 
 def leave(message: str, code: int = 2) -> NoReturn:
@@ -125,9 +152,13 @@ def _read_file(config_class: type[ConfigT], path: str) -> ConfigT:
 def _first_message(box: str) -> str:
     """Take the message, and the form that is allowed, out of the frame that tyro draws."""
     lines = [line.strip(" │") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
-    message, *rest = re.split(r"─{3,}", " ".join(lines))
+    if "╭" not in box:  # where the terminal has ASCII only: the title stands in a line of its own
+        lines = lines[2:]
+    message, *rest = re.split(r"[─-]{5,}", " ".join(lines))
     message = re.sub(r"Error parsing (settings: )?", "", message)
     message = message.replace(". Expected one of", "; allowed:")
+    missing = r"^Missing from [^:]*: *(\S+) (.*) \(required\)"  # a positional argument
+    message = re.sub(missing, r"\1 is missing; allowed: \2", message)
     form = re.search(r"(--\S+ (?:[A-Z]+|\[[^\]]+\]+|\{[^}]+\}))", " ".join(rest))
     if form and "allowed" not in message:
         message += f"; allowed: {form.group(1)}"

@@ -5,8 +5,10 @@ are vmapped a chunk at a time. The chunk does not depend on the number of device
 the bits of a recurrence in ``fn``; sums over other axes belong on the host.
 """
 
+import contextlib
 import math
 import os
+import time
 from collections.abc import Callable
 
 import jax
@@ -80,12 +82,26 @@ def saved_bytes(cell, params, xs) -> int:
     return int(per_step) * xs.shape[0]
 
 
+def wait(tree, longest: float = 0.05):
+    """Wait until a tree of arrays is computed, and return it; signals come through at once.
+
+    ``block_until_ready`` would keep a signal, ctrl-C say, until the computation ends.
+    """
+    pause = 1e-4
+    while not all(leaf.is_ready() for leaf in jax.tree.leaves(tree)):
+        time.sleep(pause)
+        pause = min(1.2 * pause, longest)
+    return tree
+
+
 def use_all_cores() -> None:
     """Make one JAX device of every CPU core: element-wise work in a scan uses one thread a device.
 
-    Call it before JAX computes anything; it does not touch other accelerators.
+    Call it before JAX computes anything, later it changes nothing; it does not touch other
+    accelerators.
     """
-    jax.config.update("jax_num_cpu_devices", num_cores())
+    with contextlib.suppress(RuntimeError):  # JAX has its devices already
+        jax.config.update("jax_num_cpu_devices", num_cores())
 
 
 def num_cores() -> int:

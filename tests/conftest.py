@@ -16,6 +16,12 @@ jax.config.update("jax_default_matmul_precision", "highest")
 PARITY_IS_REQUIRED = os.environ.get("RNN_JAX_REQUIRE_PARITY") == "1"
 
 
+def pytest_configure(config):
+    if hasattr(config, "cache") and not os.environ.get("XDG_CACHE_HOME"):
+        # where the experiments that tests start keep what XLA compiled for them
+        os.environ["XDG_CACHE_HOME"] = str(config.cache.mkdir("home"))
+
+
 def pytest_runtest_setup(item):
     if item.get_closest_marker("accelerator") and jax.default_backend() not in ("gpu", "tpu"):
         pytest.skip(f"needs a GPU or TPU; JAX's default backend is {jax.default_backend()}")

@@ -1,12 +1,80 @@
-"""Dataset -> tables: the exact points, the paths, the thresholds; CSVs hold every digit."""
+"""Dataset -> tables: the exact points, the paths, the thresholds."""
 
 import numpy as np
 import xarray as xr
 
-from rnn_jax import results
+from rnn_jax.results import Column, Row, Table
 
-Row = dict[str, str | float | int | bool]
-SHOWN_LEVELS = 9  # of the thresholds, in the terminal; the CSV holds all
+SHOWN_LEVELS = 9  # of the thresholds; the CSV holds all
+SHOWN_EVERY = 50  # steps of the paths; the CSV holds all
+
+
+def tables(dataset: xr.Dataset) -> list[Table]:
+    """Lay out the points, where the paths end, some of the thresholds; the paths for the files."""
+    kept = _evenly(dataset.sizes["level"])
+    clip = Column("clip", "clip", is_word=True)
+    return [
+        Table(
+            name="points",
+            title="Points with known values",
+            rows=points(dataset),
+            columns=[
+                Column("w", "w", "g"),
+                Column("b", "b", ".5f"),
+                Column("state", "x_T", ".4f"),
+                Column("loss", "E", ".5f"),
+                Column("state_by_bias", "dx_T/db", ".4e"),
+                Column("loss_by_weight", "dE/dw", ".4e"),
+                Column("loss_by_bias", "dE/db", ".4e"),
+            ],
+        ),
+        Table(
+            name="path_ends",
+            title="Paths from one start",
+            rows=path_ends(dataset),
+            columns=[
+                clip,
+                Column("w", "last w", ".3f"),
+                Column("b", "last b", ".3f"),
+                Column("final_loss", "last E", ".2e"),
+                Column("largest_norm", "largest ‖g‖", ".3g"),
+                Column("largest_jump", "largest jump", ".3g"),
+            ],
+        ),
+        Table(
+            name="thresholds",
+            title="Thresholds: median last E, mean late E, share down, median and largest jump",
+            rows=thresholds(dataset),
+            columns=[
+                clip,
+                Column("threshold", "threshold", ".3g"),
+                Column("median_final_loss", "last E", ".2e"),
+                Column("mean_late_loss", "late E", ".2e"),
+                Column("came_down", "down", ".0%"),
+                Column("median_largest_jump", "jump", ".3g"),
+                Column("largest_jump", "largest", ".3g"),
+            ],
+            group=lambda row: row["clip"],
+            is_shown=lambda row: row["clip"] == "none" or row["level"] in kept,
+        ),
+        Table(
+            name="paths",
+            title=f"The paths, every {SHOWN_EVERY} updates",
+            rows=paths(dataset),
+            columns=[
+                clip,
+                Column("step", "update", "d"),
+                Column("w", "w", ".4f"),
+                Column("b", "b", ".4f"),
+                Column("loss", "E", ".3e"),
+                Column("norm_before", "‖g‖ before", ".3g"),
+                Column("norm_after", "after", ".3g"),
+            ],
+            group=lambda row: row["clip"],
+            is_shown=lambda row: row["step"] % SHOWN_EVERY == 0,
+            is_printed=False,
+        ),
+    ]
 
 
 def points(dataset: xr.Dataset) -> list[Row]:
@@ -48,17 +116,18 @@ def path_ends(dataset: xr.Dataset) -> list[Row]:
 
 def thresholds(dataset: xr.Dataset) -> list[Row]:
     """One row a clip and threshold, over all starts; the first row is without a clip."""
-    rows = [_over_starts("none", float("nan"), dataset, "unclipped")]
+    rows = [_over_starts("none", 0, float("nan"), dataset, "unclipped")]
     for clip in dataset["clip"].values:
         for level in range(dataset.sizes["level"]):
             one = dataset.sel(clip=clip).isel(level=level)
-            rows.append(_over_starts(str(clip), float(one["threshold"]), one, "sweep"))
+            rows.append(_over_starts(str(clip), level, float(one["threshold"]), one, "sweep"))
     return rows
 
 
-def _over_starts(clip: str, threshold: float, one: xr.Dataset, prefix: str) -> Row:
+def _over_starts(clip: str, level: int, threshold: float, one: xr.Dataset, prefix: str) -> Row:
     return {
         "clip": clip,
+        "level": level,
         "threshold": threshold,
         "median_final_loss": float(one[f"{prefix}_final_loss"].median()),
         "mean_late_loss": float(one[f"{prefix}_late_loss"].mean()),
@@ -68,72 +137,5 @@ def _over_starts(clip: str, threshold: float, one: xr.Dataset, prefix: str) -> R
     }
 
 
-def files(dataset: xr.Dataset) -> dict[str, str]:
-    """Write the tables as CSV."""
-    tables = (points, paths, path_ends, thresholds)
-    return {f"{rows.__name__}.csv": results.to_csv(rows(dataset)) for rows in tables}
-
-
-def to_rich(dataset: xr.Dataset):
-    """Lay the tables out for a terminal; of the thresholds some, evenly spaced."""
-    from rich.console import Group
-
-    swept = thresholds(dataset)
-    levels = dataset.sizes["level"]
-    kept = set(np.linspace(0, levels - 1, min(levels, SHOWN_LEVELS)).round().astype(int))
-    some = [row for i, row in enumerate(swept) if i == 0 or (i - 1) % levels in kept]
-    return Group(
-        _layout("Points with known values", POINT_COLUMNS, points(dataset)),
-        _layout("Paths from one start", PATH_COLUMNS, path_ends(dataset)),
-        _layout(
-            "Thresholds: median last E, mean late E, share down, median and largest jump",
-            THRESHOLD_COLUMNS,
-            some,
-        ),
-    )
-
-
-# column: (heading, format)
-POINT_COLUMNS = {
-    "w": ("w", "g"),
-    "b": ("b", ".5f"),
-    "state": ("x_T", ".4f"),
-    "loss": ("E", ".5f"),
-    "state_by_bias": ("dx_T/db", ".4e"),
-    "loss_by_weight": ("dE/dw", ".4e"),
-    "loss_by_bias": ("dE/db", ".4e"),
-}
-PATH_COLUMNS = {
-    "clip": ("clip", ""),
-    "w": ("last w", ".3f"),
-    "b": ("last b", ".3f"),
-    "final_loss": ("last E", ".2e"),
-    "largest_norm": ("largest ‖g‖", ".3g"),
-    "largest_jump": ("largest jump", ".3g"),
-}
-THRESHOLD_COLUMNS = {
-    "clip": ("clip", ""),
-    "threshold": ("threshold", ".3g"),
-    "median_final_loss": ("last E", ".2e"),
-    "mean_late_loss": ("late E", ".2e"),
-    "came_down": ("down", ".0%"),
-    "median_largest_jump": ("jump", ".3g"),
-    "largest_jump": ("largest", ".3g"),
-}
-
-
-def _layout(title: str, columns: dict[str, tuple[str, str]], rows: list[Row]):
-    from rich.table import Table
-
-    layout = Table(title=title)
-    for name, (heading, _) in columns.items():
-        layout.add_column(heading, justify="left" if name == "clip" else "right")
-    for i, row in enumerate(rows):
-        ends = "threshold" in row and i + 1 < len(rows) and rows[i + 1]["clip"] != row["clip"]
-        cells = [_cell(row[name], form) for name, (_, form) in columns.items()]
-        layout.add_row(*cells, end_section=ends)
-    return layout
-
-
-def _cell(value, form: str) -> str:
-    return "–" if value != value else format(value, form)
+def _evenly(levels: int) -> set[int]:
+    return set(np.linspace(0, levels - 1, min(levels, SHOWN_LEVELS)).round().astype(int).tolist())

@@ -1,25 +1,51 @@
-"""Dataset -> the table a person reads: slope, horizon and gates by variant."""
+"""Dataset -> tables: slope, horizon and gates by variant; the constant error carousel."""
 
 import json
 
 import numpy as np
 import xarray as xr
 
+from experiments.gradient_flow.table import REGIME_COLOURS
 from rnn_jax.regimes import regime
-
-COLUMNS = (
-    "variant",
-    "w",
-    "slope",
-    "efold",
-    "efold_of_free_cell",
-    "horizon",
-    "keeping_gate",
-    "regime",
-)
+from rnn_jax.results import Column, Row, Table
 
 
-def rows(dataset: xr.Dataset) -> list[dict]:
+def tables(dataset: xr.Dataset) -> list[Table]:
+    """Lay out every variant at the shown weight (the CSV has all weights), and the carousel."""
+    weight = json.loads(dataset.attrs["config"])["shown_weight"]
+    variants = Table(
+        name="table",
+        title=f"Gates at w = {weight:g}: slope of ln‖dL/dcarry_t‖ per step back",
+        rows=rows(dataset),
+        columns=[
+            Column("variant", "variant", is_word=True),
+            Column("slope", "slope", "+.4f"),
+            Column("efold", "steps per factor e", lambda row: _steps(row["efold"])),
+            Column("keeping_gate", "keeping gate", ".3f"),
+            Column("regime", "regime", is_word=True, colours=REGIME_COLOURS),
+        ],
+        group=lambda row: row["variant"].split()[0],
+        is_shown=lambda row: row["w"] == weight,
+    )
+    carousel = Table(
+        name="carousel",
+        title="LSTM, w = 0, constant forget gate f: ‖dL/dc_0‖ / ‖dL/dc_T‖",
+        rows=carousel_rows(dataset),
+        columns=[
+            Column("forget", "f", "g"),
+            Column("measured", "measured", ".6g"),
+            Column("f^T", "f^T", ".6g"),
+            Column("largest_deviation_of_ln", "largest deviation of ln", ".1e"),
+        ],
+    )
+    return [variants, carousel]
+
+
+def _steps(value: float) -> str:
+    return "–" if np.isnan(value) else "> 10000" if value > 1e4 else f"{value:.3g}"
+
+
+def rows(dataset: xr.Dataset) -> list[Row]:
     """One row a variant and weight: slope and gate as means over seeds, horizon as their median.
 
     efold: steps in which the gradient changes by a factor e, 1 / |slope|; of the free cell: the
@@ -41,17 +67,18 @@ def rows(dataset: xr.Dataset) -> list[dict]:
             slope = float(slopes.sel(point))
             of_free = float(slopes.sel(point | {"variant": free})) if free in variants else np.nan
             values = [float(gates.sel(point | {"gate": gate})) for gate in keeping]
-            numbers = (
-                variant,
-                float(weight),
-                slope,
-                _efold(slope),
-                _efold(of_free),
-                float(horizons.sel(point)),
-                next((v for v in values if np.isfinite(v)), float("nan")),
-                regime(slope, num_steps),
+            table.append(
+                {
+                    "variant": variant,
+                    "w": float(weight),
+                    "slope": slope,
+                    "efold": _efold(slope),
+                    "efold_of_free_cell": _efold(of_free),
+                    "horizon": float(horizons.sel(point)),
+                    "keeping_gate": next((v for v in values if np.isfinite(v)), float("nan")),
+                    "regime": regime(slope, num_steps),
+                }
             )
-            table.append(dict(zip(COLUMNS, numbers, strict=True)))
     return table
 
 
@@ -59,7 +86,7 @@ def _efold(slope: float) -> float:
     return 1.0 / abs(slope) if slope else float("inf")
 
 
-def carousel_rows(dataset: xr.Dataset) -> list[dict]:
+def carousel_rows(dataset: xr.Dataset) -> list[Row]:
     """One row a constant forget gate: the gradient at t = 0 beside f^T, the largest deviation."""
     table = []
     for forget in dataset["forget"].values:
@@ -74,42 +101,3 @@ def carousel_rows(dataset: xr.Dataset) -> list[dict]:
             }
         )
     return table
-
-
-def to_rich(dataset: xr.Dataset):
-    """Lay out the shown weight's rows, and the carousel."""
-    from rich.console import Group
-    from rich.table import Table
-
-    weight = json.loads(dataset.attrs["config"])["shown_weight"]
-    layout = Table(title=f"Gates at w = {weight:g}: slope of ln‖dL/dcarry_t‖ per step back")
-    columns = ("variant", "slope", "steps per factor e", "keeping gate", "regime")
-    for column in columns:
-        is_word = column in ("variant", "regime")
-        layout.add_column(column, justify="left" if is_word else "right", no_wrap=True)
-
-    def steps(value):
-        return "–" if np.isnan(value) else "> 10000" if value > 1e4 else f"{value:.3g}"
-
-    shown = [row for row in rows(dataset) if row["w"] == weight]
-    cells = [row["variant"].split()[0] for row in shown]
-    for i, row in enumerate(shown):
-        layout.add_row(
-            row["variant"],
-            f"{row['slope']:+.4f}",
-            steps(row["efold"]),
-            "–" if np.isnan(row["keeping_gate"]) else f"{row['keeping_gate']:.3f}",
-            row["regime"],
-            end_section=cells[i] != (cells[i + 1 :] or [""])[0],
-        )
-    carousel = Table(title="LSTM, w = 0, constant forget gate f: ‖dL/dc_0‖ / ‖dL/dc_T‖")
-    for column in ("f", "measured", "f^T", "largest deviation of ln"):
-        carousel.add_column(column, justify="right")
-    for row in carousel_rows(dataset):
-        carousel.add_row(
-            f"{row['forget']:g}",
-            f"{row['measured']:.6g}",
-            f"{row['f^T']:.6g}",
-            f"{row['largest_deviation_of_ln']:.1e}",
-        )
-    return Group(layout, carousel)

@@ -1,8 +1,11 @@
 """Config -> dataset: one jitted, vmapped call a block of weights, spread over all local devices."""
 
+import functools
+import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +20,8 @@ from rnn_jax.data.stdlib_source import stdlib_source
 from rnn_jax.gradient_flow import gradient_flow
 from rnn_jax.recurrence import gate_values
 from rnn_jax.regimes import horizon, slope
-from rnn_jax.sweep import chunk_size, make_sweep, saved_bytes
+from rnn_jax.results import Blocks, unknown
+from rnn_jax.sweep import chunk_size, make_sweep, saved_bytes, wait
 
 MEANINGS = {  # name: (dims beside cell, recurrent_weight and seed; long name; units)
     "loss": ((), "loss, sum over the batch", "nats or arbitrary"),
@@ -36,32 +40,96 @@ GATE_MEANINGS = {
 
 def num_blocks(config: Config) -> int:
     """Count the blocks of a sweep: cells × seeds × groups of weights."""
-    groups = -(-len(config.weights) // config.block_size)
-    return len(config.cells) * config.num_seeds * groups
+    return plan(config).num_blocks
 
 
 def run(config: Config, on_block: Callable[[], None] = lambda: None) -> xr.Dataset:
-    """Compute the whole sweep; ``on_block`` is called as each block is finished."""
-    coordinates = _coordinates(config)
-    meanings = _meanings(config)
-    found = {
-        name: np.full(
-            [len(coordinates[d]) for d in _all_dims(meanings, name)], np.nan, config.dtype
+    """Compute the whole sweep in memory; ``on_block`` is called as each block is finished."""
+    whole = plan(config)
+    found = {name: np.array(whole.template[name].values) for name in whole.names}
+    for index, block in blocks(config, range(whole.num_blocks)):
+        for name, values in block.items():
+            found[name][whole.region(name, index)] = values
+        on_block()
+    return whole.template.assign({n: whole.template[n].copy(data=v) for n, v in found.items()})
+
+
+@functools.cache
+def plan(config: Config) -> Blocks:
+    """Lay the dataset out, with theory's slopes, and cut it: one cell, one seed, some weights."""
+    coordinates, meanings = _coordinates(config), _meanings(config)
+    variables: dict[str, tuple] = {
+        name: (
+            _all_dims(meanings, name),
+            unknown((len(coordinates[d]) for d in _all_dims(meanings, name)), config.dtype),
+            {"long_name": meaning, "units": units},
         )
-        for name in meanings
+        for name, (_, meaning, units) in meanings.items()
     }
+    used = {dim for name in meanings for dim in _all_dims(meanings, name)}
+    attributes = {
+        "title": "Gradient norm at every time step against the recurrent weight",
+        "config": json.dumps(asdict(config)),
+        "text": stdlib_source().source if config.input == "text" else "none",
+    }
+    template = xr.Dataset(
+        variables | _theory(config),
+        {d: (d, v, COORDINATE_MEANINGS.get(d, {})) for d, v in coordinates.items() if d in used},
+        attributes,
+    )
+    size = min(config.block_size, len(config.weights))
+    return Blocks(template, {"cell": 1, "seed": 1, "recurrent_weight": size})
+
+
+def blocks(config: Config, wanted: Iterable[int]) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Compute the wanted blocks; yields (index, what belongs there), one after another.
+
+    JAX computes a block while the one before is reduced and whoever asked for it writes it.
+    """
+    whole = plan(config)
+    names = {name: whole.template[meaning[0][0]].values.tolist() if meaning[0] else []
+             for name, meaning in _meanings(config).items()}  # fmt: skip
+
+    def finish(index: int, measured: list) -> tuple[int, dict[str, np.ndarray]]:
+        flow, *more = [jax.device_get(wait(part)) for part in measured]
+        values = _summarize(*flow)
+        for part in more:
+            values |= part
+        return index, {
+            name: _in_place(values[name], names[name], whole.shape(name, index), config.dtype)
+            for name in whole.names
+        }
+
     with jax.default_matmul_precision(config.precision):
-        for cell_index, seed, first, block in _blocks(config):
-            at = (cell_index, slice(first, first + len(block["loss"])), seed)
-            for name, values in block.items():
-                if isinstance(values, dict):  # by the names of a dim that cells fill in part
-                    names = coordinates[meanings[name][0][0]]
-                    for key, of_key in values.items():
-                        found[name][(*at, names.index(key))] = of_key
-                else:
-                    found[name][at] = values
-            on_block()
-    return _dataset(config, coordinates, meanings, found)
+        for _, of_cell in itertools.groupby(wanted, lambda i: whole.place(i)["cell"].start):
+            under_way = None
+            sweeps: list[Callable] = []
+            for index in of_cell:
+                place = whole.place(index)
+                cell = make_cell(config, place["cell"].start)
+                draws = draw(config, cell, place["seed"].start)
+                if not sweeps:
+                    chunk = chunk_size(
+                        saved_bytes(cell, *draws[:2]), whole.sizes["recurrent_weight"]
+                    )
+                    sweeps = [make_sweep(measure, chunk) for measure in _measures(config, cell)]
+                weights = jnp.asarray(config.weights[place["recurrent_weight"]])
+                started = [swept(weights.astype(config.dtype), *draws) for swept in sweeps]
+                if under_way:
+                    yield finish(*under_way)
+                under_way = index, started
+            if under_way:
+                yield finish(*under_way)
+
+
+def _in_place(values, names: list[str], shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """Shape values [N, ...] as their block [cell, N, seed, ...]; parts go to their names."""
+    if not isinstance(values, dict):
+        return np.asarray(values, dtype).reshape(shape)
+    block = np.full(shape, np.nan, dtype)
+    for name, part in values.items():
+        block[0, :, 0, names.index(name)] = part
+    return block
 
 
 def _meanings(config: Config) -> dict:
@@ -74,34 +142,14 @@ def _meanings(config: Config) -> dict:
     return asked
 
 
-def _blocks(config: Config) -> Iterator[tuple[int, int, int, dict]]:
-    """Yield (cell index, seed, first weight's index, what was measured there)."""
-    for cell_index in range(len(config.cells)):
-        cell = make_cell(config, cell_index)
-        sweeps = None
-        for seed in range(config.num_seeds):
-            draws = draw(config, cell, seed)
-            if sweeps is None:
-                points = min(config.block_size, len(config.weights))
-                chunk = chunk_size(saved_bytes(cell, *draws[:2]), points)
-                sweeps = [make_sweep(measure, chunk) for measure in _measures(config, cell)]
-            for first in range(0, len(config.weights), config.block_size):
-                weights = jnp.asarray(config.weights[first : first + config.block_size])
-                flow, *more = [
-                    jax.device_get(swept(weights.astype(config.dtype), *draws)) for swept in sweeps
-                ]
-                block = _summarize(config, flow)
-                for values in more:
-                    block |= values
-                yield cell_index, seed, first, block
-
-
 def _measures(config: Config, cell: Cell) -> list[Callable]:
     """Make the functions of one sweep point: the gradient flow, and what the config asks beside."""
 
     def flow(weight, params, xs, carry, loss_weights, targets):
         loss = make_loss(config, loss_weights, targets)
-        return gradient_flow(cell, params, xs, loss, initial_carry=carry, recurrent_weight=weight)
+        found = gradient_flow(cell, params, xs, loss, initial_carry=carry, recurrent_weight=weight)
+        log_norm = found.log_carry_norm
+        return found, slope(log_norm, config.drop_first), horizon(log_norm)
 
     def gate_means(weight, params, xs, carry, loss_weights, targets):
         gates = gate_values(cell, params, xs, initial_carry=carry, recurrent_weight=weight)
@@ -115,11 +163,10 @@ def _measures(config: Config, cell: Cell) -> list[Callable]:
     return measures
 
 
-def _summarize(config: Config, flow) -> dict:
+def _summarize(flow: Any, slopes: np.ndarray, horizons: np.ndarray) -> dict:
     """Reduce a block [N, ...] over its sequences, on the host: the same bits on any devices."""
     mean = _mean_where_alive(flow.log_carry_norm)
     alive = flow.log_carry_norm > -np.inf
-    over_time = np.moveaxis(flow.log_carry_norm, 1, 0)
     largest = np.max(
         flow.log_weight_share, axis=-1, keepdims=True, initial=np.finfo(mean.dtype).min
     )
@@ -134,8 +181,8 @@ def _summarize(config: Config, flow) -> dict:
             name: _mean_where_alive(leaf) for name, leaf in flow.leaf_log_norms._asdict().items()
         },
         "log_weight_share": shares,
-        "slope": _mean_where_alive(jax.device_get(slope(over_time, config.drop_first))),
-        "horizon": np.median(jax.device_get(horizon(over_time)), axis=-1),
+        "slope": _mean_where_alive(slopes),
+        "horizon": np.median(horizons, axis=-1),
     }
 
 
@@ -188,36 +235,20 @@ COORDINATE_MEANINGS = {
 }
 
 
-def _dataset(
-    config: Config, coordinates: dict[str, list], meanings: dict, found: dict[str, np.ndarray]
-) -> xr.Dataset:
-    """Put what was found beside its coordinates, units and theory's slope."""
-    variables = {
-        name: (_all_dims(meanings, name), values, {"long_name": meaning, "units": units})
-        for (name, values), (_, meaning, units) in zip(
-            found.items(), meanings.values(), strict=True
-        )
-    }
+def _theory(config: Config) -> dict[str, tuple]:
+    """Make the variables of what theory expects of the slope."""
     expected = [[theory.slope(config, c, w) for w in config.weights] for c in config.cells]
     dims = ("cell", "recurrent_weight")
-    variables["theory_slope"] = (
-        dims,
-        np.array([[value for value, _ in row] for row in expected]),
-        {"long_name": "slope that theory gives, nan where it gives none", "units": "nat per step"},
-    )
-    variables["theory_relation"] = (
-        dims,
-        np.array([[relation for _, relation in row] for row in expected], dtype="U1"),
-        {"long_name": "measured slope = exact theory, ≈ theory at large H, ≤ a bound"},
-    )
-    used = {dim for name in meanings for dim in _all_dims(meanings, name)}
-    attributes = {
-        "title": "Gradient norm at every time step against the recurrent weight",
-        "config": json.dumps(asdict(config)),
-        "text": stdlib_source().source if config.input == "text" else "none",
-    }
-    return xr.Dataset(
-        variables,
-        {d: (d, v, COORDINATE_MEANINGS.get(d, {})) for d, v in coordinates.items() if d in used},
-        attributes,
-    )
+    return {
+        "theory_slope": (
+            dims,
+            np.array([[value for value, _ in row] for row in expected]),
+            {"long_name": "slope that theory gives, nan where it gives none",
+             "units": "nat per step"},
+        ),
+        "theory_relation": (
+            dims,
+            np.array([[relation for _, relation in row] for row in expected], dtype="U1"),
+            {"long_name": "measured slope = exact theory, ≈ theory at large H, ≤ a bound"},
+        ),
+    }  # fmt: skip

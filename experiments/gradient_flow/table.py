@@ -1,22 +1,65 @@
-"""Dataset -> the table a person reads: slope, theory, horizon and regime by cell and weight."""
+"""Dataset -> tables: slope, theory, horizon and regime by cell and weight; what clips did."""
+
+import json
 
 import numpy as np
 import xarray as xr
 
 from rnn_jax.regimes import regime
+from rnn_jax.results import Column, Row, Table
 
 CLIP_VALUES = ("norm_before", "norm_after", "clipped_fraction", "clip_angle")
-COLUMNS = ("cell", "w", "slope", "± seeds", "theory", "horizon", "zero", "regime")
+REGIME_COLOURS = {"vanishing": "blue", "exploding": "red", "unknown": "dim"}
 
 
-def rows(dataset: xr.Dataset) -> list[dict[str, str]]:
-    """One row a cell and weight.
+def tables(dataset: xr.Dataset) -> list[Table]:
+    """List what the dataset has: the sweep, and clips where there are some."""
+    some = [sweep_table(dataset)]
+    return some + clip_tables(dataset) if "clip" in dataset.dims else some
 
-    slope: mean over seeds, ± its standard deviation; horizon: median over seeds; zero: part of the
-    sequences whose gradient at t = 0 is exactly 0 in the working dtype; regime: that of the mean
-    slope over all T steps (rule: rnn_jax.regimes.regime). nan: the states overflowed.
-    """
+
+def sweep_table(dataset: xr.Dataset) -> Table:
+    """Lay out one row a cell and weight."""
     num_steps = dataset.sizes["step"]
+    held = json.loads(dataset.attrs["config"])["gate"]
+    zero_to_none = {"-0.0000": "+0.0000"}
+
+    def theory(row: Row) -> str:
+        text = f"{row['theory_slope']:+.4f}"
+        relation = row["theory_relation"]
+        return f"{relation} {zero_to_none.get(text, text)}" if relation else "–"
+
+    def horizon(row: Row) -> str:
+        steps = row["horizon"]
+        return "–" if steps != steps else f"> {num_steps}" if steps == np.inf else f"{steps:g}"
+
+    return Table(
+        name="table",
+        title="Gradient flow: slope of ln‖dL/dcarry_t‖ per step back",
+        rows=rows(dataset),
+        columns=[
+            Column("cell", "cell", is_word=True),
+            Column("recurrent_weight", "w", "g"),
+            Column("slope", "slope", "+.4f"),
+            Column("slope_std", "± seeds", ".4f"),
+            Column("theory_slope", "theory", theory),
+            Column("horizon", "horizon", horizon),
+            Column("zero_fraction", "zero", ".0%"),
+            Column("regime", "regime", is_word=True, colours=REGIME_COLOURS),
+        ],
+        note=f"Held where the cell has it: {', '.join(held)}" if held else "",
+        group=lambda row: row["cell"],
+    )
+
+
+def rows(dataset: xr.Dataset) -> list[Row]:
+    """Return one row a cell and weight.
+
+    slope: mean over seeds, slope_std: its standard deviation (nan: one seed, or not finite);
+    horizon: median over seeds; zero_fraction: part of the sequences whose gradient at t = 0 is
+    exactly 0 in the working dtype; regime: that of the mean slope over all T steps (rule:
+    rnn_jax.regimes.regime). slope nan: the states overflowed.
+    """
     table = []
     for cell in dataset["cell"].values:
         for weight in dataset["recurrent_weight"].values:
@@ -24,26 +67,63 @@ def rows(dataset: xr.Dataset) -> list[dict[str, str]]:
             slopes = point["slope"].values
             mean = float(np.mean(slopes))
             many = len(slopes) > 1 and np.isfinite(mean)
-            relation = str(point["theory_relation"].values)
-            theory = float(point["theory_slope"].round(4)) + 0.0
-            horizon = float(np.median(point["horizon"].values))
-            zero = float(point["zero_fraction"].isel(time=0).mean())
-            values = (
-                str(cell),
-                f"{weight:g}",
-                f"{mean:+.4f}" if mean == mean else "nan",
-                f"{np.std(slopes, ddof=1):.4f}" if many else "–",
-                f"{relation} {theory:+.4f}" if relation else "–",
-                f"> {num_steps}" if horizon == np.inf else f"{horizon:g}",
-                f"{zero:.0%}",
-                regime(mean, num_steps),
+            table.append(
+                {
+                    "cell": str(cell),
+                    "recurrent_weight": float(weight),
+                    "slope": mean,
+                    "slope_std": float(np.std(slopes, ddof=1)) if many else np.nan,
+                    "theory_relation": str(point["theory_relation"].values),
+                    "theory_slope": float(point["theory_slope"]),
+                    "horizon": float(np.median(point["horizon"].values)),
+                    "zero_fraction": float(point["zero_fraction"].isel(time=0).mean()),
+                    "regime": regime(mean, dataset.sizes["step"]),
+                }
             )
-            table.append(dict(zip(COLUMNS, values, strict=True)))
     return table
 
 
-def clip_rows(dataset: xr.Dataset) -> list[dict]:
-    """One row a cell, weight, clip and threshold; means over seeds (norms: of their logarithm)."""
+def clip_tables(dataset: xr.Dataset) -> list[Table]:
+    """Lay out every point, and for each cell, clip and threshold where the clip did most."""
+    every = clip_rows(dataset)
+    names = [Column(key, key, is_word=True) for key in ("cell", "clip")]
+    return [
+        Table(
+            name="clips_at_largest",
+            title="Clips: dL/dparams where its norm is largest, and the largest angle over w",
+            rows=_where_largest(every),
+            columns=[
+                *names,
+                Column("threshold", "c", "g"),
+                Column("recurrent_weight", "at w", "g"),
+                Column("norm_before", "‖g‖ before", ".3g"),
+                Column("norm_after", "after", ".3g"),
+                Column("clipped_fraction", "changed", ".0%"),
+                Column("clip_angle", "turned by", lambda row: _degrees(row["clip_angle"])),
+            ],
+            group=lambda row: row["cell"],
+        ),
+        Table(
+            name="clips",
+            title="Clips at every weight: dL/dparams before and after, means over seeds",
+            rows=every,
+            columns=[
+                *names,
+                Column("recurrent_weight", "w", "g"),
+                Column("threshold", "c", "g"),
+                Column("norm_before", "‖g‖ before", ".3g"),
+                Column("norm_after", "after", ".3g"),
+                Column("clipped_fraction", "changed", ".0%"),
+                Column("clip_angle", "turned by", lambda row: _degrees(row["clip_angle"])),
+            ],
+            group=lambda row: (row["cell"], row["recurrent_weight"]),
+            is_printed=False,
+        ),
+    ]
+
+
+def clip_rows(dataset: xr.Dataset) -> list[Row]:
+    """Return one row a cell, weight, clip and threshold; means over seeds (norms: of their ln)."""
     places = ("cell", "recurrent_weight", "clip", "threshold")
     points = dataset[list(CLIP_VALUES)].transpose("seed", *places)
     means = {}
@@ -61,50 +141,18 @@ def clip_rows(dataset: xr.Dataset) -> list[dict]:
     ]
 
 
-def to_rich(table: list[dict[str, str]], note: str = ""):
-    """Lay the rows out for a terminal; ``note`` ends the title."""
-    from rich.table import Table
-
-    styles = {"vanishing": "blue", "exploding": "red", "neutral": "default", "unknown": "dim"}
-    layout = Table(title=f"Gradient flow: slope of ln‖dL/dcarry_t‖ per step back{note}")
-    for column in COLUMNS:
-        layout.add_column(column, justify="left" if column in ("cell", "regime") else "right")
-    for i, row in enumerate(table):
-        last_of_cell = i + 1 == len(table) or table[i + 1]["cell"] != row["cell"]
-        style = styles[row["regime"]]
-        layout.add_row(
-            *[row[c] for c in COLUMNS[:-1]],
-            f"[{style}]{row['regime']}[/{style}]",
-            end_section=last_of_cell,
-        )
-    return layout
-
-
-def clips_to_rich(table: list[dict]):
-    """Lay out, for each cell, clip and threshold, the weights at which the clip did most."""
-    from rich.table import Table
-
-    layout = Table(
-        title="Clips: dL/dparams where its norm is largest, and the largest angle over w"
-    )
-    for column in ("cell", "clip", "c", "at w", "‖g‖ before", "after", "changed", "turned by"):
-        layout.add_column(column, justify="left" if column in ("cell", "clip") else "right")
-    groups: dict[tuple, list[dict]] = {}
-    for row in table:
+def _where_largest(every: list[Row]) -> list[Row]:
+    """Of each cell, clip and threshold the weight of the largest norm; the largest angle of all."""
+    groups: dict[tuple, list[Row]] = {}
+    for row in every:
         if row["clip"] != "none":
             groups.setdefault((row["cell"], row["clip"], row["threshold"]), []).append(row)
-    keys = list(groups)
-    for i, key in enumerate(keys):
-        top = max(groups[key], key=lambda row: row["norm_before"])
-        angle = max(row["clip_angle"] for row in groups[key])
-        layout.add_row(
-            *key[:2],
-            f"{key[2]:g}",
-            f"{top['recurrent_weight']:g}",
-            f"{top['norm_before']:.3g}",
-            f"{top['norm_after']:.3g}",
-            f"{top['clipped_fraction']:.0%}",
-            f"{np.degrees(angle):.1f}°",
-            end_section=i + 1 == len(keys) or keys[i + 1][0] != key[0],
-        )
-    return layout
+    return [
+        max(group, key=lambda row: row["norm_before"])
+        | {"clip_angle": max(row["clip_angle"] for row in group)}
+        for group in groups.values()
+    ]
+
+
+def _degrees(angle: float) -> str:
+    return "–" if angle != angle else f"{np.degrees(angle):.1f}°"

@@ -1,18 +1,16 @@
-"""Dataset -> tables: the worked text, growing w, training. Terminal: rounded; CSV: every digit."""
+"""Dataset -> tables: the worked text, growing w, training."""
 
 import math
 
 import numpy as np
 import xarray as xr
-from rich.console import Group
-from rich.table import Table
 
-from rnn_jax import results
+from rnn_jax.results import Column, Row, Table
 
 LN10 = math.log(10.0)
 
 
-def worked_rows(dataset: xr.Dataset) -> list[dict]:
+def worked_rows(dataset: xr.Dataset) -> list[Row]:
     """One row a step and stage, h_0 first: the forward pass, the factors, the product twice."""
     rows = []
     for stage in dataset["stage"].values:
@@ -43,7 +41,7 @@ def _difference(a: float, b: float) -> float:
     return 0.0 if a == b else abs(a - b) / max(abs(a), abs(b))
 
 
-def sweep_rows(dataset: xr.Dataset) -> list[dict]:
+def sweep_rows(dataset: xr.Dataset) -> list[Row]:
     """One row an f, drive and w: log10 |dh_T/dh_0| of both texts, hand against autodiff."""
     rows = []
     for activation in dataset["activation"].values:
@@ -64,7 +62,7 @@ def sweep_rows(dataset: xr.Dataset) -> list[dict]:
     return rows
 
 
-def training_rows(dataset: xr.Dataset) -> list[dict]:
+def training_rows(dataset: xr.Dataset) -> list[Row]:
     """One row an f, learning rate and clip, over the seeds."""
     rows = []
     for activation in dataset["trained_activation"].values:
@@ -89,88 +87,109 @@ def training_rows(dataset: xr.Dataset) -> list[dict]:
     return rows
 
 
-def files(dataset: xr.Dataset) -> dict[str, str]:
-    """Write the three tables as CSV."""
-    tables = {"worked": worked_rows, "sweep": sweep_rows, "training": training_rows}
-    return {f"{name}.csv": results.to_csv(rows(dataset)) for name, rows in tables.items()}
+def tables(dataset: xr.Dataset) -> list[Table]:
+    """Lay everything out; the sweep twice: a row a point for the files, a row a w for people."""
+    return [
+        _worked_table(worked_rows(dataset)),
+        _growing_table(dataset),
+        _training_table(training_rows(dataset)),
+        _sweep_table(sweep_rows(dataset)),
+    ]
 
 
-def show(dataset: xr.Dataset) -> Group:
-    """Lay everything out for a terminal."""
-    dataset = dataset.load()
-    worked = worked_rows(dataset)
-    hidden = dataset["hidden_word_accuracy"].values
-    rows = training_rows(dataset)
-    return Group(
-        *[_worked_table(worked, str(stage)) for stage in dataset["stage"].values],
-        f"largest relative difference, by hand and by autodiff: "
-        f"{max(row['difference'] for row in worked):.1e}\n",
-        _sweep_table(dataset),
-        _training_table(rows),
-        *[_accuracy_line(rows, str(clip)) for clip in dataset["clipping"].values],
-        f"held-out accuracy, first word hidden: {hidden.mean():.1%} (best seed {hidden.max():.1%})",
-        f"majority class {rows[0]['majority']:.1%}; {dataset.attrs['lines']}",
+def _worked_table(rows: list[Row]) -> Table:
+    def number(key: str):
+        return lambda row: "" if math.isnan(row[key]) else f"{row[key]:.3f}"
+
+    return Table(
+        name="worked",
+        title="The short text",
+        rows=rows,
+        columns=[
+            Column("t", "t", "d"),
+            Column("symbol", "symbol", is_word=True),
+            Column("z", "z_t", number("z")),
+            Column("preactivation", "a_t", number("preactivation")),
+            Column("h", "h_t", ".3f"),
+            Column("derivative", "f'(a_t)", number("derivative")),
+            Column("factor", "w f'", number("factor")),
+            Column("product by hand", "dh_T/dh_t", ".2e"),
+            Column("autodiff (tap)", "autodiff", ".2e"),
+        ],
+        group=lambda row: row["stage"],
+        group_title=lambda row: f"{row['stage']}, w = {row['w']:.4f}",
     )
 
 
-def _accuracy_line(rows: list[dict], clip: str) -> str:
-    """Give the mean accuracy of one clip over seeds and learning rates, for the first f."""
-    f = rows[0]["f"]
-    accuracies = [row["accuracy"] for row in rows if row["clip"] == clip and row["f"] == f]
-    mean = sum(accuracies) / len(accuracies)
-    return f"held-out accuracy, {f}, clip {clip}: {mean:.1%}, mean over seeds and learning rates"
-
-
-def _worked_table(rows: list[dict], stage: str) -> Table:
-    rows = [row for row in rows if row["stage"] == stage]
-    layout = Table(title=f"The short text, {stage}, w = {rows[0]['w']:.4f}")
-    heads = ("t", "symbol", "z_t", "a_t", "h_t", "f'(a_t)", "w f'", "dh_T/dh_t", "autodiff")
-    for head in heads:  # 80 columns: a long symbol gives way, numbers do not
-        is_word = head == "symbol"
-        layout.add_column(head, justify="left" if is_word else "right", no_wrap=not is_word)
-    for row in rows:
-        names = ("z", "preactivation", "h", "derivative", "factor")
-        numbers = ["" if math.isnan(row[name]) else f"{row[name]:.3f}" for name in names]
-        products = [f"{row[name]:.2e}" for name in ("product by hand", "autodiff (tap)")]
-        layout.add_row(str(row["t"]), row["symbol"].replace("[", r"\["), *numbers, *products)
-    return layout
-
-
-def _sweep_table(dataset: xr.Dataset) -> Table:
+def _growing_table(dataset: xr.Dataset) -> Table:
     """One row a w, one column an f and drive: log10 |dh_T/dh_0| of the short and the long text."""
     lengths = dataset.sizes["step"], dataset.sizes["long_time"] - 1
-    layout = Table(title="log10 |dh_T/dh_0|, T = {} and T = {}, growing w".format(*lengths))
-    layout.add_column("w", justify="right")
-    cells = {(row["f"], row["drive"], row["w"]): row for row in sweep_rows(dataset)}
-    shown = [(f, d) for f in dataset["activation"].values for d in dataset["drive"].values
+    shown = [(str(f), float(d)) for f in dataset["activation"].values
+             for d in dataset["drive"].values
              if f == "tanh" or d == dataset["drive"].values[0]]  # fmt: skip
-    for activation, drive in shown:
-        head = f"{activation}" if activation != "tanh" else f"tanh ×{drive:g}"
-        layout.add_column(head, justify="right", no_wrap=True)
-    for weight in dataset["recurrent_weight"].values:
-        rows = [cells[str(f), float(d), float(weight)] for f, d in shown]
-        pairs = [f"{row['short']:+.0f} {row['long']:+.0f}" for row in rows]
-        layout.add_row(f"{weight:g}", *pairs)
-    return layout
+    cells = {(row["f"], row["drive"], row["w"]): row for row in sweep_rows(dataset)}
+    heads = {case: case[0] if case[0] != "tanh" else f"tanh ×{case[1]:g}" for case in shown}
+
+    def pair(head: str):
+        return lambda row: f"{row[f'{head} short']:+.0f} {row[f'{head} long']:+.0f}"
+
+    rows = [
+        {"w": w}
+        | {
+            f"{heads[case]} {text}": cells[(*case, w)][text]
+            for case in shown
+            for text in ("short", "long")
+        }
+        for w in map(float, dataset["recurrent_weight"].values)
+    ]
+    return Table(
+        name="growing_weight",
+        title="log10 |dh_T/dh_0|, T = {} and T = {}, growing w".format(*lengths),
+        rows=rows,
+        columns=[
+            Column("w", "w", "g"),
+            *[Column(f"{head} short", head, pair(head)) for head in heads.values()],
+        ],
+    )
 
 
-def _training_table(rows: list[dict]) -> Table:
-    title = f"Training: accuracy on held-out lines (majority class {rows[0]['majority']:.1%})"
-    layout = Table(title=title)
-    heads = ("f", "rate", "clip", "mean", "worst", "> 90%", "nan", "max norm")
-    for head in heads:
-        layout.add_column(head, justify="left" if head in ("f", "clip") else "right", no_wrap=True)
-    for i, row in enumerate(rows):
-        last = i + 1 == len(rows) or rows[i + 1]["learning rate"] != row["learning rate"]
-        layout.add_row(
-            row["f"],
-            f"{row['learning rate']:g}",
-            row["clip"],
-            f"{row['accuracy']:.1%}",
-            f"{row['worst seed']:.1%}",
-            f"{row['seeds above 90 %']}/{row['seeds']}",
-            str(row["overflowed"]),
-            f"{row['largest gradient norm']:.2g}",
-            end_section=last,
-        )
-    return layout
+def _sweep_table(rows: list[Row]) -> Table:
+    return Table(
+        name="sweep",
+        title="log10 |dh_T/dh_0| at every f, drive and w",
+        rows=rows,
+        columns=[
+            Column("f", "f", is_word=True),
+            Column("drive", "drive", "g"),
+            Column("w", "w", "g"),
+            Column("short", "short text", "+.3f"),
+            Column("long", "long text", "+.3f"),
+            Column("short difference", "from autodiff, short", ".1e"),
+            Column("long difference", "long", ".1e"),
+        ],
+        group=lambda row: (row["f"], row["drive"]),
+        is_printed=False,
+    )
+
+
+def _training_table(rows: list[Row]) -> Table:
+    return Table(
+        name="training",
+        title=f"Training: accuracy on held-out lines (majority class {rows[0]['majority']:.1%})",
+        rows=rows,
+        columns=[
+            Column("f", "f", is_word=True),
+            Column("learning rate", "rate", "g"),
+            Column("clip", "clip", is_word=True),
+            Column("accuracy", "mean", ".1%"),
+            Column("worst seed", "worst", ".1%"),
+            Column(
+                "seeds above 90 %",
+                "> 90%",
+                lambda row: f"{row['seeds above 90 %']}/{row['seeds']}",
+            ),
+            Column("overflowed", "nan", "d"),
+            Column("largest gradient norm", "max norm", ".2g"),
+        ],
+        group=lambda row: (row["f"], row["learning rate"]),
+    )

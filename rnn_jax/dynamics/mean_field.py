@@ -13,9 +13,9 @@ Schuchhardt, Schuster (1992), doi 10.1103/PhysRevLett.69.3717 (discrete time and
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import brentq
 
 from rnn_jax.checks import check_choice
 
@@ -38,7 +38,7 @@ def variance(gain: float, noise_variance: float = 0.0, activation: str = "tanh")
     smallest = noise_variance or largest * 1e-9
     if excess(smallest) <= 0.0:
         return 0.0 if noise_variance == 0.0 else smallest
-    return brentq(excess, smallest, largest, xtol=1e-14, rtol=1e-14)
+    return _root(excess, smallest, largest, xtol=1e-14, rtol=1e-14)
 
 
 def largest_exponent(gain: float, noise_variance: float = 0.0, activation: str = "tanh") -> float:
@@ -61,7 +61,14 @@ def edge_of_chaos(noise_variance: float = 0.0, activation: str = "tanh") -> floa
     upper = 2.0
     while largest_exponent(upper, noise_variance, activation) < 0.0:
         upper *= 2.0
-    return brentq(lambda g: largest_exponent(g, noise_variance, activation), 1.0, upper, xtol=1e-13)
+    return _root(lambda g: largest_exponent(g, noise_variance, activation), 1.0, upper, xtol=1e-13)
+
+
+def _root(function: Callable[[float], float], low: float, high: float, **tolerances) -> float:
+    """Find where the function changes its sign; scipy is imported only once it is needed."""
+    from scipy.optimize import brentq
+
+    return brentq(function, low, high, **tolerances)
 
 
 def _log_cosh(x: np.ndarray) -> np.ndarray:

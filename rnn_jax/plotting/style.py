@@ -3,6 +3,7 @@
 Colours: Okabe & Ito (2008), which colour-blind readers tell apart; each cell has a marker as well.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -79,8 +80,11 @@ def panel_grid(num_panels: int, width: float, height: float) -> tuple[Figure, li
 def save_figures(
     drawings: Mapping[str, Callable[[xr.Dataset], Figure]], dataset: xr.Dataset, folder: Path
 ) -> None:
-    """Draw every figure as PNG into ``folder``, in the house's style."""
+    """Draw every figure as PNG into ``folder``, in the house's style; each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     with house_style():
         for name, draw in drawings.items():
-            draw(dataset).savefig(folder / f"{name}.png")
+            figure, beside = draw(dataset), folder / f".{name}.{os.getpid()}"
+            figure.savefig(beside, format="png")
+            beside.replace(folder / f"{name}.png")
+            plt.close(figure)

@@ -1,28 +1,67 @@
 """Results: run directories, the record of where numbers come from, and the dataset store."""
 
+from rnn_jax.results.blocks import Blocks, unknown
+from rnn_jax.results.curves import Curves
 from rnn_jax.results.environment import ROOT, code_hash, environment_record, processor_name
+from rnn_jax.results.report import report_html
 from rnn_jax.results.run_directory import (
-    finished_with,
-    load_dataset,
+    DATASET,
+    RunDirectoryError,
+    begin,
+    check_goes_on,
+    claim,
+    compare_records,
+    is_finished,
+    log,
     mark_done,
-    prepare,
+    one_at_a_time,
+    read_config,
+    read_log,
+    read_record,
+    remove_leftovers,
     run_directory,
-    save_dataset,
+    set_aside,
+    take_mark,
     write_text,
 )
-from rnn_jax.results.tables import to_csv
+from rnn_jax.results.store import Store, StoreError, load
+from rnn_jax.results.tables import Column, Row, Table, to_csv, to_html, to_latex, to_rich
 
 __all__ = [
+    "Blocks",
+    "DATASET",
+    "Column",
+    "Curves",
     "ROOT",
+    "Row",
+    "RunDirectoryError",
+    "Store",
+    "StoreError",
+    "Table",
+    "begin",
+    "check_goes_on",
+    "claim",
     "code_hash",
+    "compare_records",
     "environment_record",
-    "finished_with",
-    "load_dataset",
+    "is_finished",
+    "load",
+    "log",
     "mark_done",
-    "prepare",
+    "one_at_a_time",
     "processor_name",
+    "read_config",
+    "read_log",
+    "read_record",
+    "remove_leftovers",
+    "report_html",
     "run_directory",
-    "save_dataset",
+    "set_aside",
+    "take_mark",
     "to_csv",
+    "to_html",
+    "to_latex",
+    "to_rich",
+    "unknown",
     "write_text",
 ]

@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import os
 import platform
 import shlex
 import subprocess
@@ -11,7 +12,16 @@ from pathlib import Path
 
 import jax
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "xarray", "zarr")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "xarray", "zarr")
+SHOWS_ONLY = {
+    "plotting",
+    "plot.py",
+    "table.py",
+    "tables.py",
+    "findings.py",
+    "report.py",
+    "curves.py",
+}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -31,6 +41,7 @@ def environment_record(**more) -> dict:
         "num_devices": jax.local_device_count(),
         "x64": jax.enable_x64.value,
         "matmul_precision": jax.default_matmul_precision.value,
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "time_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **more,
     }
@@ -47,11 +58,16 @@ def processor_name() -> str:
 
 
 def code_hash(*folders: Path) -> str:
-    """Hash the Python files of ``folders``: 12 hex digits; a result is stale once it changes."""
+    """Hash the Python files that numbers come from: 12 hex digits; else a result is stale.
+
+    What only shows numbers is left out: figures and reports may change while a sweep runs.
+    """
     digest = hashlib.sha256()
     for folder in folders:
         for path in sorted(folder.rglob("*.py")):
-            digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes())
+            name = path.relative_to(folder)
+            if not SHOWS_ONLY & set(name.parts):
+                digest.update(str(name).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -1,15 +1,38 @@
-"""A run directory: config.json, environment.json, the dataset, figures, and a DONE mark last."""
+"""A run directory: its records, its log, who may write in it, and a DONE mark last.
 
+config.json         what was asked; its hash names the directory
+environment.json    what computes it
+results.zarr        the dataset, block by block
+metrics.jsonl       the log: a row for every start, block and end
+DONE                written last: all of it is there
+"""
+
+import contextlib
+import fcntl
 import json
 import os
 import shutil
+from collections.abc import Generator
 from pathlib import Path
-
-import xarray as xr
 
 from rnn_jax import config as configs
 
-DATASET, DONE = "results.zarr", "DONE"
+CONFIG, ENVIRONMENT, DATASET, LOG, DONE = (
+    "config.json", "environment.json", "results.zarr", "metrics.jsonl", "DONE"
+)  # fmt: skip
+LOCKS = ".locks"
+MAY_DIFFER = (  # between the starts of one run: nothing here changes a number
+    "command",
+    "commit",
+    "uncommitted_changes",
+    "machine",
+    "num_devices",
+    "time_utc",
+)
+
+
+class RunDirectoryError(ValueError):
+    """A run directory that cannot be used as it is."""
 
 
 def run_directory(out: Path, experiment: str, config) -> Path:
@@ -17,48 +40,193 @@ def run_directory(out: Path, experiment: str, config) -> Path:
     return out / f"{experiment}-{configs.content_hash(config)}"
 
 
-def finished_with(directory: Path) -> str | None:
-    """Return the code hash of the finished run in ``directory``; None where none is finished."""
-    if not (directory / DONE).exists():
-        return None
-    return json.loads((directory / "environment.json").read_text())["code_hash"]
+def is_finished(directory: Path) -> bool:
+    """Tell whether everything in the directory is complete."""
+    return (directory / DONE).exists()
 
 
-def prepare(directory: Path, config, environment: dict) -> None:
-    """Make the run directory; an earlier finished run is kept beside it under its own time."""
-    if (directory / DONE).exists():
-        stamp = json.loads((directory / "environment.json").read_text())["time_utc"]
-        directory.rename(_free_name(directory.parent, f"{directory.name}-{stamp}".replace(":", "")))
-    directory.mkdir(parents=True, exist_ok=True)
-    write_text(directory / "config.json", configs.to_json(config))
-    write_text(directory / "environment.json", json.dumps(environment, indent=2) + "\n")
+def read_record(directory: Path) -> dict:
+    """Read environment.json."""
+    path = directory / ENVIRONMENT
+    try:
+        record = json.loads(path.read_text())
+        return {key: record[key] for key in ("experiment", "config_hash", "code_hash")} | record
+    except FileNotFoundError:
+        raise RunDirectoryError(
+            f"{directory} is not a run directory: {ENVIRONMENT} is not there"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunDirectoryError(f"{path} cannot be read: {error!r}") from None
 
 
-def save_dataset(directory: Path, dataset: xr.Dataset) -> None:
-    """Write the dataset beside its place and rename it into place whole."""
-    target, beside = directory / DATASET, directory / f".{DATASET}.{os.getpid()}"
-    dataset.to_zarr(beside, mode="w", consolidated=True, zarr_format=2)
-    shutil.rmtree(target, ignore_errors=True)
-    beside.rename(target)
+def read_config(directory: Path, config_class: type[configs.ConfigT]) -> configs.ConfigT:
+    """Read config.json; RunDirectoryError if it is not the config that the run was made with."""
+    path = directory / CONFIG
+    try:
+        config = configs.from_json(config_class, path.read_text())
+    except FileNotFoundError:
+        raise RunDirectoryError(f"{path} is not there") from None
+    except ValueError as error:
+        raise RunDirectoryError(f"{path} was edited: {error}") from None
+    if configs.content_hash(config) != read_record(directory)["config_hash"]:
+        raise RunDirectoryError(
+            f"{path} was edited: it is not the config that the results belong to; put it back, or "
+            f"start a run of its own with --config"
+        )
+    return config
 
 
-def load_dataset(directory: Path) -> xr.Dataset:
-    """Open a run's dataset; ``xarray.open_zarr(directory / "results.zarr")`` does as well."""
-    return xr.open_zarr(directory / DATASET)
+def begin(directory: Path, config, record: dict) -> None:
+    """Write config and environment, unless they are there from an earlier start."""
+    if not _has_begun(directory):
+        write_text(directory / CONFIG, configs.to_json(config))
+        write_text(directory / ENVIRONMENT, json.dumps(record, indent=2) + "\n")
+
+
+def check_goes_on(directory: Path, config, record: dict) -> None:
+    """Check that a run may be gone on with; RunDirectoryError if not.
+
+    Its config.json must be as it was, and what it was begun with must be what there is now: one
+    dataset is made by one code, one set of versions, one kind of device.
+    """
+    if not _has_begun(directory):
+        return
+    read_config(directory, type(config))
+    differences = compare_records(read_record(directory), record)
+    if differences:
+        raise RunDirectoryError(
+            f"{directory} was begun with {'; '.join(differences)}; its command with --force begins "
+            "it again and keeps this one beside"
+        )
+
+
+def _has_begun(directory: Path) -> bool:
+    return (directory / CONFIG).exists() and (directory / ENVIRONMENT).exists()
+
+
+def compare_records(before: dict, now: dict, may_differ: tuple[str, ...] = MAY_DIFFER) -> list[str]:
+    """List what differs between two environments: "jax 0.10.2, now 0.11.0"."""
+    before, now = (json.loads(json.dumps(record)) for record in (before, now))
+    differences = []
+    for key in sorted(before.keys() | now.keys()):
+        if key in may_differ or (key == "processor" and now.get("backend") != "cpu"):
+            continue
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            differences += compare_records(old, new, ())
+        elif old != new:
+            words = key.replace("_", " ")
+            differences.append(f"{words} {_shown(old)}, now {_shown(new)}")
+    return differences
+
+
+def _shown(value) -> str:
+    return "none" if value in (None, "") else str(value)
+
+
+def set_aside(directory: Path) -> Path:
+    """Keep what is there under a name with its time; returns the new name."""
+    try:
+        stamp = str(read_record(directory).get("time_utc", "earlier")).replace(":", "")
+    except RunDirectoryError:
+        stamp = "earlier"
+    names = (f"{directory.name}-{stamp}" + (f"-{i}" if i else "") for i in range(1000))
+    free = next(path for path in map(directory.with_name, names) if not path.exists())
+    return directory.rename(free)
+
+
+@contextlib.contextmanager
+def claim(directory: Path, rank: int = 0, world: int = 1) -> Generator[None]:
+    """Hold the right to write in a run directory, made if need be.
+
+    One process holds it alone; of those that share a sweep, one of each rank. The system takes a
+    lock back when a process dies, however it dies.
+    """
+    (directory / LOCKS).mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        shared = fcntl.LOCK_SH if world > 1 else fcntl.LOCK_EX
+        wanted = [("run", shared)]
+        if world > 1:
+            wanted.append((f"rank-{rank}-of-{world}", fcntl.LOCK_EX))
+        for name, kind in wanted:
+            if not stack.enter_context(_lock(directory, name, kind | fcntl.LOCK_NB)):
+                raise RunDirectoryError(
+                    f"{directory} is being computed by another process"
+                    + (f" (rank {rank} of {world})" if name != "run" else "")
+                )
+        yield
+
+
+@contextlib.contextmanager
+def one_at_a_time(directory: Path) -> Generator[None]:
+    """Wait until no other process that shares the run is here."""
+    with _lock(directory, "turn", fcntl.LOCK_EX):
+        yield
+
+
+@contextlib.contextmanager
+def _lock(directory: Path, name: str, kind: int) -> Generator[bool]:
+    """Lock a file; False where another process has it."""
+    file = os.open(directory / LOCKS / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.flock(file, kind)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(file)
+
+
+def log(directory: Path, **row) -> None:
+    """Append a row to the log: one write, so that rows of several processes do not mix."""
+    data = json.dumps(row).encode() + b"\n"
+    file = os.open(directory / LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    try:
+        end = os.lseek(file, 0, os.SEEK_END)
+        if end and os.pread(file, 1, end - 1) != b"\n":  # a row cut short, by a full disk
+            data = b"\n" + data
+        os.write(file, data)
+    finally:
+        os.close(file)
+
+
+def read_log(directory: Path) -> list[dict]:
+    """Read the log; a row that was cut short is left out."""
+    rows = []
+    path = directory / LOG
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(line))
+    return rows
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text)
-    beside.replace(path)
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove what killed processes left half written; only while nobody writes."""
+    for path in [*directory.glob(".*"), *(directory / DATASET).glob("*/.*.partial")]:
+        if path.is_dir() and path.name != LOCKS:
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def take_mark(directory: Path) -> None:
+    """Say that something is to be done again."""
+    (directory / DONE).unlink(missing_ok=True)
 
 
 def mark_done(directory: Path) -> None:
     """Say that everything in the directory is complete."""
     write_text(directory / DONE, "")
-
-
-def _free_name(folder: Path, name: str) -> Path:
-    candidates = (folder / (f"{name}-{i}" if i else name) for i in range(1000))
-    return next(path for path in candidates if not path.exists())
