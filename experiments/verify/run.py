@@ -37,11 +37,13 @@ def main(argv: list[str] | None = None) -> None:
                 f"{run.dataset_path} is not there; the run's own command makes it", code=1
             )
         record = running.prepare(run)
-        with results.claim(run.directory):
+        if arguments.check_only:  # of an archive that cannot be written, say
             damaged = check(run)
-            if damaged and arguments.check_only:
-                configs.leave(f"damaged: {len(damaged)}; without --check-only it is mended", code=1)
             if damaged:
+                configs.leave(f"damaged: {len(damaged)}; without --check-only it is mended", code=1)
+            return
+        with results.claim(run.directory):
+            if check(run):
                 mend(run, record)
 
 

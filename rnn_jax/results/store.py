@@ -41,7 +41,7 @@ class Store:
         if not path.exists():
             _create(path, blocks)
         try:
-            group = zarr.open_group(path, mode="r+", use_consolidated=False, zarr_format=2)
+            group = zarr.open_group(path, mode="r", use_consolidated=False, zarr_format=2)
             self._arrays = {name: _array(group, name) for name in (*blocks.names, MARKS)}
             shape = self._arrays[MARKS].shape
         except (ValueError, KeyError, zarr.errors.BaseZarrError) as error:
