@@ -278,6 +278,21 @@ def test_an_edited_config_is_noticed_and_nothing_is_touched(copy, capsys):
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.slow
+def test_two_that_share_a_sweep_are_killed_at_twenty_random_moments(tmp_path, reference):
+    draw = random.Random(time.time_ns())
+    shares = [f"{SMALL} --rank {rank} --world 2" for rank in (0, 1)]
+    processes = [Command(tmp_path, share) for share in shares]
+    for _ in range(20):
+        rank = draw.randrange(2)
+        wait_for_blocks(processes[rank], tmp_path, sum(computed(tmp_path).values()) + 1)
+        time.sleep(draw.uniform(0.0, 1.0))
+        processes[rank].kill()
+        processes[rank] = Command(tmp_path, shares[rank])
+    assert [command.end()[0] for command in processes] == [0, 0]
+    assert_whole(tmp_path, reference)
+
+
 @pytest.mark.parametrize("name", ["verify", "reproduce"])
 def test_what_is_no_run_directory_is_refused(name, tmp_path, capsys):
     main = {"verify": verify.main, "reproduce": reproduce.main}[name]

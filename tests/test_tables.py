@@ -8,7 +8,10 @@ import re
 import numpy as np
 import pytest
 
-pytest.importorskip("xarray")
+for module in ("xarray", "rich"):
+    pytest.importorskip(module)
+
+from rich.console import Console
 
 from rnn_jax.results import Column, Table, to_csv, to_html, to_latex, to_rich
 
@@ -34,7 +37,7 @@ TABLE = Table(
 
 def printed(table, width=80):
     text = io.StringIO()
-    pytest.importorskip("rich.console").Console(width=width, file=text).print(to_rich(table))
+    Console(width=width, file=text).print(to_rich(table))
     return text.getvalue()
 
 
@@ -84,3 +87,12 @@ def test_groups_may_have_titles_and_rows_may_be_left_to_the_csv():
     assert '<th scope="rowgroup" colspan="4" class="word">of lstm</th>' in to_html(table)
     assert r"\multicolumn{4}{l}{of lstm} \\" in to_latex(table)
     assert len(to_csv(table).splitlines()) == 4 and "&lt;b&gt;" not in to_html(table)
+
+
+def test_of_a_long_table_a_terminal_gets_some_rows_and_a_line_that_says_so():
+    long = Table("long", "Long", [{"n": i} for i in range(1000)], [Column("n", "n")])
+    text = printed(long)
+    assert "100 of 1000 rows; long.csv has all." in " ".join(text.split())
+    numbers = [int(n) for n in re.findall(r"│ +(\d+) │", text)]
+    assert len(numbers) == 100 and (numbers[0], numbers[-1]) == (0, 999)
+    assert len(to_csv(long).splitlines()) == 1001

@@ -60,23 +60,30 @@ def rows(dataset: xr.Dataset) -> list[Row]:
     exactly 0 in the working dtype; regime: that of the mean slope over all T steps (rule:
     rnn_jax.regimes.regime). slope nan: the states overflowed.
     """
+    swept = ("cell", "recurrent_weight")
+    at_start = dataset["zero_fraction"].isel(time=0)
+    slopes, horizons, zeros = (
+        variable.transpose(*swept, "seed").values
+        for variable in (dataset["slope"], dataset["horizon"], at_start)
+    )
+    theory, relations = (
+        dataset[name].transpose(*swept).values for name in ("theory_slope", "theory_relation")
+    )
     table = []
-    for cell in dataset["cell"].values:
-        for weight in dataset["recurrent_weight"].values:
-            point = dataset.sel(cell=cell, recurrent_weight=weight)
-            slopes = point["slope"].values
-            mean = float(np.mean(slopes))
-            many = len(slopes) > 1 and np.isfinite(mean)
+    for i, cell in enumerate(dataset["cell"].values):
+        for j, weight in enumerate(dataset["recurrent_weight"].values):
+            mean = float(np.mean(slopes[i, j]))
+            many = slopes.shape[2] > 1 and np.isfinite(mean)
             table.append(
                 {
                     "cell": str(cell),
                     "recurrent_weight": float(weight),
                     "slope": mean,
-                    "slope_std": float(np.std(slopes, ddof=1)) if many else np.nan,
-                    "theory_relation": str(point["theory_relation"].values),
-                    "theory_slope": float(point["theory_slope"]),
-                    "horizon": float(np.median(point["horizon"].values)),
-                    "zero_fraction": float(point["zero_fraction"].isel(time=0).mean()),
+                    "slope_std": float(np.std(slopes[i, j], ddof=1)) if many else np.nan,
+                    "theory_relation": str(relations[i, j]),
+                    "theory_slope": float(theory[i, j]),
+                    "horizon": float(np.median(horizons[i, j])),
+                    "zero_fraction": float(np.mean(zeros[i, j])),
                     "regime": regime(mean, dataset.sizes["step"]),
                 }
             )

@@ -93,7 +93,11 @@ function showCurves(data, root) {
   function readHash() {
     const asked = new URLSearchParams(location.hash.slice(1));
     for (const name of names) {
-      const i = data.choices[name].findIndex((value) => String(value) === asked.get(name));
+      if (!asked.has(name)) continue;
+      const options = data.choices[name];
+      const away = options.map((value) => Math.abs(value - asked.get(name)));
+      const i = isSlider[name]  // the nearest: the page may not carry every one
+        ? away.indexOf(Math.min(...away)) : options.indexOf(asked.get(name));
       if (i >= 0) chosen[name] = i;
     }
     draw();

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Row = dict[str, Any]  # str, float, int or bool
+MOST_PRINTED = 100  # rows on a terminal
 
 
 class Column(NamedTuple):
@@ -70,13 +71,23 @@ def to_csv(table: Table) -> str:
 
 
 def to_rich(table: Table):
-    """Lay the table out for a terminal; one table a group where groups have titles."""
+    """Lay the table out for a terminal; one table a group where groups have titles.
+
+    Of more than MOST_PRINTED rows some are shown, evenly spaced, and a line says so.
+    """
     from rich.console import Group
     from rich.table import Table as Layout
     from rich.text import Text
 
+    shown, note = table.shown(), table.note
+    if len(shown) > MOST_PRINTED:
+        places = np.linspace(0, len(shown) - 1, MOST_PRINTED).round().astype(int)
+        note += f" {MOST_PRINTED} of {len(shown)} rows; {table.name}.csv has all."
+        some = [shown[i] for i in places]
+        table = table._replace(rows=some, is_shown=lambda row: True)
+
     def layout(title: str) -> Layout:
-        made = Layout(title=Text(title), caption=Text(table.note) if table.note else None)
+        made = Layout(title=Text(title), caption=Text(note.strip()) if note else None)
         for column in table.columns:
             side = "left" if column.is_word else "right"
             made.add_column(Text(column.heading), justify=side, no_wrap=not column.is_word)
