@@ -104,7 +104,7 @@ def compute(run: Run, force: bool = False) -> xr.Dataset | None:
         with results.one_at_a_time(run.directory):
             results.check_goes_on(run.directory, run.config, record)
             results.begin(run.directory, run.config, record)
-        results.log(run.directory, event="start", rank=run.rank, world=run.world,
+        results.append_row(run.directory, event="start", rank=run.rank, world=run.world,
                     command=record["command"], time_utc=record["time_utc"])  # fmt: skip
         work = run.experiment.compute
         if isinstance(work, Whole):
@@ -115,7 +115,9 @@ def compute(run: Run, force: bool = False) -> xr.Dataset | None:
             dataset = results.load(run.dataset_path)
             if not results.is_finished(run.directory):
                 finish(run, dataset)
-                results.log(run.directory, event="end", seconds=time.perf_counter() - started)
+                results.append_row(
+                    run.directory, event="end", seconds=time.perf_counter() - started
+                )
     return dataset
 
 
@@ -166,7 +168,7 @@ def compute_whole(run: Run, work: Whole) -> None:
     started = time.perf_counter()
     with _progress(run.experiment.name, work.num_steps(run.config)) as advance:
         dataset = work.run(run.config, advance)
-    results.log(run.directory, event="whole", seconds=time.perf_counter() - started)
+    results.append_row(run.directory, event="whole", seconds=time.perf_counter() - started)
     results.Store.replace(run.dataset_path, results.Blocks(dataset, {}))
 
 
@@ -211,7 +213,7 @@ def compute_blocks(
             computed = time.perf_counter()
             store.write(index, values)
             now = time.perf_counter()
-            results.log(run.directory, event="block", block=index, rank=run.rank,
+            results.append_row(run.directory, event="block", block=index, rank=run.rank,
                         seconds=now - before, store_seconds=now - computed)  # fmt: skip
             before = now
             advance()

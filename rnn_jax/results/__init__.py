@@ -3,20 +3,17 @@
 from rnn_jax.results.blocks import Blocks, unknown
 from rnn_jax.results.curves import Curves
 from rnn_jax.results.environment import ROOT, code_hash, environment_record, processor_name
+from rnn_jax.results.locks import RunDirectoryError, claim, one_at_a_time
+from rnn_jax.results.log import append_row, read_log
 from rnn_jax.results.report import report_html
 from rnn_jax.results.run_directory import (
     DATASET,
-    RunDirectoryError,
     begin,
     check_goes_on,
-    claim,
     compare_records,
     is_finished,
-    log,
     mark_done,
-    one_at_a_time,
     read_config,
-    read_log,
     read_record,
     remove_leftovers,
     run_directory,
@@ -28,6 +25,7 @@ from rnn_jax.results.store import Store, StoreError, load
 from rnn_jax.results.tables import Column, Row, Table, to_csv, to_html, to_latex, to_rich
 
 __all__ = [
+    "append_row",
     "Blocks",
     "DATASET",
     "Column",
@@ -46,7 +44,6 @@ __all__ = [
     "environment_record",
     "is_finished",
     "load",
-    "log",
     "mark_done",
     "one_at_a_time",
     "processor_name",

@@ -1,4 +1,4 @@
-"""A run directory: its records, its log, who may write in it, and a DONE mark last.
+"""A run directory: its name, its records, and a DONE mark last.
 
 config.json         what was asked; its hash names the directory
 environment.json    what computes it
@@ -7,20 +7,17 @@ metrics.jsonl       the log: a row for every start, block and end
 DONE                written last: all of it is there
 """
 
-import contextlib
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Generator
 from pathlib import Path
 
 from rnn_jax import config as configs
+from rnn_jax.results.locks import LOCKS, RunDirectoryError
 
-CONFIG, ENVIRONMENT, DATASET, LOG, DONE = (
-    "config.json", "environment.json", "results.zarr", "metrics.jsonl", "DONE"
+CONFIG, ENVIRONMENT, DATASET, DONE = (
+    "config.json", "environment.json", "results.zarr", "DONE"
 )  # fmt: skip
-LOCKS = ".locks"
 MAY_DIFFER = (  # between the starts of one run: nothing here changes a number
     "command",
     "commit",
@@ -29,10 +26,6 @@ MAY_DIFFER = (  # between the starts of one run: nothing here changes a number
     "num_devices",
     "time_utc",
 )
-
-
-class RunDirectoryError(ValueError):
-    """A run directory that cannot be used as it is."""
 
 
 def run_directory(out: Path, experiment: str, config) -> Path:
@@ -133,73 +126,6 @@ def set_aside(directory: Path) -> Path:
     names = (f"{directory.name}-{stamp}" + (f"-{i}" if i else "") for i in range(1000))
     free = next(path for path in map(directory.with_name, names) if not path.exists())
     return directory.rename(free)
-
-
-@contextlib.contextmanager
-def claim(directory: Path, rank: int = 0, world: int = 1) -> Generator[None]:
-    """Hold the right to write in a run directory, made if need be.
-
-    One process holds it alone; of those that share a sweep, one of each rank. The system takes a
-    lock back when a process dies, however it dies.
-    """
-    (directory / LOCKS).mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        shared = fcntl.LOCK_SH if world > 1 else fcntl.LOCK_EX
-        wanted = [("run", shared)]
-        if world > 1:
-            wanted.append((f"rank-{rank}-of-{world}", fcntl.LOCK_EX))
-        for name, kind in wanted:
-            if not stack.enter_context(_lock(directory, name, kind | fcntl.LOCK_NB)):
-                raise RunDirectoryError(
-                    f"{directory} is being computed by another process"
-                    + (f" (rank {rank} of {world})" if name != "run" else "")
-                )
-        yield
-
-
-@contextlib.contextmanager
-def one_at_a_time(directory: Path) -> Generator[None]:
-    """Wait until no other process that shares the run is here."""
-    with _lock(directory, "turn", fcntl.LOCK_EX):
-        yield
-
-
-@contextlib.contextmanager
-def _lock(directory: Path, name: str, kind: int) -> Generator[bool]:
-    """Lock a file; False where another process has it."""
-    file = os.open(directory / LOCKS / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        try:
-            fcntl.flock(file, kind)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(file)
-
-
-def log(directory: Path, **row) -> None:
-    """Append a row to the log: one write, so that rows of several processes do not mix."""
-    data = json.dumps(row).encode() + b"\n"
-    file = os.open(directory / LOG, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-    try:
-        end = os.lseek(file, 0, os.SEEK_END)
-        if end and os.pread(file, 1, end - 1) != b"\n":  # a row cut short, by a full disk
-            data = b"\n" + data
-        os.write(file, data)
-    finally:
-        os.close(file)
-
-
-def read_log(directory: Path) -> list[dict]:
-    """Read the log; a row that was cut short is left out."""
-    rows = []
-    path = directory / LOG
-    for line in path.read_text().splitlines() if path.exists() else []:
-        with contextlib.suppress(ValueError):
-            rows.append(json.loads(line))
-    return rows
 
 
 def write_text(path: Path, text: str) -> None:
