@@ -14,8 +14,8 @@ import xarray as xr
 from rich.console import Console
 
 from experiments import running
+from experiments.computing import Run
 from experiments.reproduce.compare import Comparison, compare, table
-from experiments.running import Run
 from rnn_jax import config as configs
 from rnn_jax import results
 

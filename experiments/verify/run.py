@@ -10,9 +10,9 @@ from typing import Annotated
 
 import tyro
 
-from experiments import running
+from experiments import computing, running
+from experiments.computing import Run
 from experiments.experiment import Whole
-from experiments.running import Run
 from rnn_jax import config as configs
 from rnn_jax import results
 
@@ -76,13 +76,13 @@ def mend(run: Run, record: dict) -> None:
     results.take_mark(run.directory)  # killed from here on, the run's own command goes on
     work = run.experiment.compute
     if isinstance(work, Whole):
-        running.compute_whole(run, work)
+        computing.compute_whole(run, work)
     else:
         store = results.Store.restore(run.dataset_path, work.plan(run.config))
         damaged = store.damaged()
         for index in damaged:
             store.discard(index)
-        running.compute_blocks(run, work, store, damaged, len(damaged))
+        computing.compute_blocks(run, work, store, damaged, len(damaged))
     if was_finished:
         running.finish(run, results.load(run.dataset_path))
     print(f"mended: {run.directory}{_progress(run)}")

@@ -1,0 +1,107 @@
+"""Compute a run into its directory: whole, or block by block, each kept as soon as it is there.
+
+The log gets a row for every block once it is kept; a progress bar says how far it is.
+"""
+
+import contextlib
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from experiments import command, compilation_cache
+from experiments.experiment import Experiment, Sweep, Whole
+from rnn_jax import results
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of an experiment: what is asked, where it is kept, which share of it is ours."""
+
+    experiment: Experiment
+    config: object
+    directory: Path
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def dataset_path(self) -> Path:
+        return self.directory / results.DATASET
+
+
+def compute_whole(run: Run, work: Whole) -> None:
+    """Compute a dataset and write it."""
+    started = time.perf_counter()
+    with _progress(run.experiment.name, work.num_steps(run.config)) as advance:
+        dataset = work.run(run.config, advance)
+    results.append_row(run.directory, event="whole", seconds=time.perf_counter() - started)
+    results.Store.replace(run.dataset_path, results.Blocks(dataset, {}))
+
+
+def compute_share(run: Run, work: Sweep) -> bool:
+    """Compute this process's share of the blocks; False if others are left to other processes."""
+    plan = work.plan(run.config)
+    with results.one_at_a_time(run.directory):
+        store = results.Store(run.dataset_path, plan)
+    mine = range(run.rank, plan.num_blocks, run.world)
+    kept = set(store.done())
+    for index in store.damaged(mine):
+        print(f"damaged, computed again: block {index} ({plan.describe(index)})", file=sys.stderr)
+        store.discard(index)
+        kept.remove(index)
+    wanted = [index for index in mine if index not in kept]
+    if len(wanted) < len(mine):
+        print(f"{len(mine) - len(wanted)} of {len(mine)} blocks are kept from before: "
+              f"{run.directory}", file=sys.stderr)  # fmt: skip
+    compute_blocks(run, work, store, wanted, len(mine))
+    missing = store.missing()
+    if missing:
+        print(
+            f"rank {run.rank} of {run.world}: its {len(mine)} blocks are done; {len(missing)} of "
+            f"{plan.num_blocks} are left to other ranks, the last of which writes the report"
+        )
+    return not missing
+
+
+def compute_blocks(
+    run: Run, work: Sweep, store: results.Store, wanted: list[int], total: int
+) -> None:
+    """Compute blocks and keep each; the log gets a row for each once it is kept."""
+    kept, num_blocks = len(store.done()), store.blocks.num_blocks
+
+    def hint() -> None:
+        command.set_hint(f"{kept} of {num_blocks} blocks are kept, the same command goes on")
+
+    hint()
+    with _progress(run.experiment.name, total, total - len(wanted)) as advance:
+        before = time.perf_counter()
+        for index, values in work.blocks(run.config, wanted):
+            computed = time.perf_counter()
+            store.write(index, values)
+            now = time.perf_counter()
+            results.append_row(run.directory, event="block", block=index, rank=run.rank,
+                        seconds=now - before, store_seconds=now - computed)  # fmt: skip
+            before = now
+            advance()
+            kept += 1
+            hint()
+            compilation_cache.publish()
+
+
+@contextlib.contextmanager
+def _progress(name: str, total: int, completed: int = 0) -> Generator[Callable[[], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("blocks, left:"),
+        TimeRemainingColumn(),
+    )
+    progress = Progress(*columns, console=Console(stderr=True))
+    with command.before_leaving(progress.stop), progress:
+        task = progress.add_task(name, total=total, completed=completed)
+        yield lambda: progress.advance(task)
