@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Generator
 
 REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-_hint = "the same command starts it again"
+_hint = ""
 _clean_up: list[Callable[[], None]] = []
 
 
@@ -26,7 +26,7 @@ def main(name: str) -> None:
 
 
 def set_hint(hint: str) -> None:
-    """Set what the line says that a stopped process leaves: what the next one will find."""
+    """Set what the line of a stopped process says: what the next one will find."""
     global _hint
     _hint = hint
 
@@ -53,7 +53,10 @@ def stoppable() -> Generator[None]:
         signal.signal(number, _stop)
     try:
         yield
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
+        for number in REASONS:
+            signal.signal(number, signal.SIG_IGN)  # all is done: nothing is left to stop
     except BrokenPipeError:  # `| head`, say
         os._exit(128 + signal.SIGPIPE)
 
@@ -61,9 +64,12 @@ def stoppable() -> Generator[None]:
 def _stop(number: int, _) -> None:
     for other in REASONS:
         signal.signal(other, signal.SIG_IGN)  # who presses ctrl-C twice gets the one line
+    signal.alarm(2)  # ends the process if the terminal is stopped (ctrl-S) and takes no line
     with contextlib.suppress(Exception):
         for clean_up in reversed(_clean_up):
             clean_up()
-        sys.stdout.flush()
-        print(f"error: {REASONS[signal.Signals(number)]}; {_hint}", file=sys.stderr, flush=True)
+    with contextlib.suppress(Exception):
+        hint = _hint or "the same command starts it again"
+        line = f"error: {REASONS[signal.Signals(number)]}; {hint}"
+        print(line, file=sys.stderr, flush=True)
     os._exit(128 + number)  # as shells give it

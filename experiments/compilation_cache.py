@@ -1,8 +1,9 @@
 """Keep what XLA compiled from one process to the next: the second start of a sweep is quick.
 
-JAX writes an entry of its cache in place: a process killed meanwhile leaves half of one, over which
-every later start stumbles. Therefore each process works in a folder of its own, filled with links
-to the entries that are known, and links its new ones back, whole, between computations.
+JAX writes an entry of its cache in place: a process that is killed meanwhile, or a full disk,
+leaves half of one, over which every later start stumbles. Therefore each process works in a folder
+of its own, filled with links to the entries that are known, and links its new ones back, if they
+are whole, between computations.
 """
 
 import atexit
@@ -12,9 +13,11 @@ import hashlib
 import os
 import shutil
 import tempfile
+import zlib
 from pathlib import Path
 
 import jax
+import numcodecs
 
 from rnn_jax import results
 
@@ -55,7 +58,19 @@ def publish() -> None:
             if entry.name not in _published:
                 _published.add(entry.name)
                 with contextlib.suppress(OSError):  # another process was quicker; or a full disk
-                    os.link(entry, shared / entry.name)
+                    if _is_whole(entry.read_bytes()):
+                        os.link(entry, shared / entry.name)
+
+
+def _is_whole(entry: bytes) -> bool:
+    """Tell whether a compressed entry is complete: a full disk cuts it short, JAX only warns."""
+    try:
+        if entry[:4] == b"\x28\xb5\x2f\xfd":
+            return bool(numcodecs.Zstd().decode(entry))
+        decompressor = zlib.decompressobj()
+        return bool(decompressor.decompress(entry)) and decompressor.eof
+    except (RuntimeError, ValueError, zlib.error):
+        return False
 
 
 def _give_back() -> None:

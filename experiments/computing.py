@@ -36,35 +36,75 @@ class Run:
 def compute_whole(run: Run, work: Whole) -> None:
     """Compute a dataset and write it."""
     started = time.perf_counter()
-    with _progress(run.experiment.name, work.num_steps(run.config)) as advance:
+    with _progress(run.experiment.name, "steps", work.num_steps(run.config)) as advance:
         dataset = work.run(run.config, advance)
     results.append_row(run.directory, event="whole", seconds=time.perf_counter() - started)
     results.Store.replace(run.dataset_path, results.Blocks(dataset, {}))
 
 
+def mend_whole(run: Run, work: Whole) -> None:
+    """Compute a damaged dataset again."""
+    try:
+        results.load(run.dataset_path)
+    except results.StoreError:
+        compute_whole(run, work)
+
+
 def compute_share(run: Run, work: Sweep) -> bool:
-    """Compute this process's share of the blocks; False if others are left to other processes."""
-    plan = work.plan(run.config)
+    """Compute this process's share of the blocks; False if others are left to other processes.
+
+    Whether blocks that are kept from before still read as they were written is seen at the end.
+    """
     with results.one_at_a_time(run.directory):
-        store = results.Store(run.dataset_path, plan)
-    mine = range(run.rank, plan.num_blocks, run.world)
+        store = open_store(run, work)
+    num_blocks = store.blocks.num_blocks
+    mine = range(run.rank, num_blocks, run.world)
     kept = set(store.done())
-    for index in store.damaged(mine):
-        print(f"damaged, computed again: block {index} ({plan.describe(index)})", file=sys.stderr)
-        store.discard(index)
-        kept.remove(index)
     wanted = [index for index in mine if index not in kept]
     if len(wanted) < len(mine):
         print(f"{len(mine) - len(wanted)} of {len(mine)} blocks are kept from before: "
               f"{run.directory}", file=sys.stderr)  # fmt: skip
     compute_blocks(run, work, store, wanted, len(mine))
-    missing = store.missing()
+    missing = len(store.missing())
     if missing:
         print(
-            f"rank {run.rank} of {run.world}: its {len(mine)} blocks are done; {len(missing)} of "
-            f"{plan.num_blocks} are left to other ranks, the last of which writes the report"
+            f"rank {run.rank} of {run.world}: its {len(mine)} blocks are done; {missing} of "
+            f"{num_blocks} are left to other ranks, the last of which writes the report"
         )
     return not missing
+
+
+def mend_blocks(run: Run, work: Sweep, all_missing: bool = False) -> int:
+    """Compute damaged blocks again, and missing ones if asked; returns how many are missing still.
+
+    Alone, or one process at a time.
+    """
+    store = open_store(run, work)
+    damaged = store.damaged()
+    for index in damaged:
+        print(f"damaged, computed again: block {index} ({store.blocks.describe(index)})",
+              file=sys.stderr)  # fmt: skip
+        store.discard(index)
+    wanted = store.missing() if all_missing else damaged
+    if wanted:
+        compute_blocks(run, work, store, wanted, len(wanted))
+    return len(store.missing())
+
+
+def open_store(run: Run, work: Sweep) -> results.Store:
+    """Open the dataset, or make it; what stands there from the start is written anew if damaged."""
+    plan = work.plan(run.config)
+    try:
+        store = results.Store(run.dataset_path, plan)
+        damaged = store.damaged_template()
+    except results.OtherDataError:
+        raise
+    except results.StoreError as error:
+        damaged = [str(error)]
+    if damaged:
+        print(f"damaged, written again: {', '.join(damaged)}", file=sys.stderr)
+        store = results.Store.restore(run.dataset_path, plan)
+    return store
 
 
 def compute_blocks(
@@ -77,7 +117,7 @@ def compute_blocks(
         command.set_hint(f"{kept} of {num_blocks} blocks are kept, the same command goes on")
 
     hint()
-    with _progress(run.experiment.name, total, total - len(wanted)) as advance:
+    with _progress(run.experiment.name, "blocks", total, total - len(wanted)) as advance:
         before = time.perf_counter()
         for index, values in work.blocks(run.config, wanted):
             computed = time.perf_counter()
@@ -93,15 +133,17 @@ def compute_blocks(
 
 
 @contextlib.contextmanager
-def _progress(name: str, total: int, completed: int = 0) -> Generator[Callable[[], None]]:
+def _progress(
+    name: str, unit: str, total: int, completed: int = 0
+) -> Generator[Callable[[], None]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("blocks, left:"),
+        TextColumn("{task.fields[unit]}, left:"),
         TimeRemainingColumn(),
     )
     progress = Progress(*columns, console=Console(stderr=True))
     with command.before_leaving(progress.stop), progress:
-        task = progress.add_task(name, total=total, completed=completed)
+        task = progress.add_task(name, total=total, completed=completed, unit=unit)
         yield lambda: progress.advance(task)

@@ -12,8 +12,12 @@ from rich.text import Text
 from experiments.experiment import Experiment
 from rnn_jax import results
 
-OPENING = """import xarray as xr
+OPENING = """from pathlib import Path
+from rnn_jax import results
 
+dataset = results.load(Path("results.zarr"))   # checks every checksum
+
+import xarray as xr                            # without rnn-jax; a lost block reads as nan
 dataset = xr.open_zarr("results.zarr")
 """
 
@@ -41,6 +45,15 @@ def write(experiment: Experiment, dataset: xr.Dataset, directory: Path) -> None:
     drawings = {name: picture.draw for name, picture in pictures.items()}
     style.save_figures(drawings, dataset, directory / "figures")
     results.write_text(directory / "report.html", report(experiment, dataset, directory))
+
+
+def missing_files(experiment: Experiment, dataset: xr.Dataset, directory: Path) -> list[str]:
+    """List what ``write`` makes and is not there, or is empty."""
+    tables = [table.name for table in experiment.tables(dataset)]
+    names = [f"{name}.{kind}" for name in tables for kind in ("csv", "tex")]
+    names += [f"figures/{name}.png" for name in experiment.pictures(dataset)]
+    files = [directory / name for name in [*names, "report.html"]]
+    return [str(f.relative_to(directory)) for f in files if not f.exists() or not f.stat().st_size]
 
 
 def report(experiment: Experiment, dataset: xr.Dataset, directory: Path) -> str:
@@ -71,7 +84,7 @@ def report(experiment: Experiment, dataset: xr.Dataset, directory: Path) -> str:
 def _work(log: list[dict]) -> str:
     """Say how long it took, in how many starts."""
     starts = [row for row in log if row["event"] == "start"]
-    blocks = [row for row in log if row["event"] == "block"]
+    blocks = {row["block"] for row in log if row["event"] == "block"}
     seconds = sum(row["seconds"] for row in log if row["event"] in ("block", "whole"))
     words = [f"{seconds:.1f} s", f"{len(starts)} start{'' if len(starts) == 1 else 's'}"]
     if blocks:
@@ -89,10 +102,11 @@ def _commands(name: str, environment: dict, directory: Path) -> str:
         [
             *checkout,
             "scripts/setup.sh",
-            f".venv/bin/python -m experiments.{name} --config config.json",
+            f"FOLDER=PATH/TO/{directory.name}  # that of this page",
+            f'.venv/bin/python -m experiments.{name} --config "$FOLDER/config.json"',
             "",
-            "# compute this run directory again and compare every number",
-            f".venv/bin/python -m experiments.reproduce {directory.name}",
+            "# the same, and every number compared with those of this run",
+            '.venv/bin/python -m experiments.reproduce "$FOLDER"',
             "",
         ]
     )

@@ -37,8 +37,13 @@ def main(experiment: Experiment, argv: list[str] | None = None) -> None:
         else:
             dataset = compute(run, force=options.force)
     if dataset is not None:
-        outputs.show(experiment, dataset)
-        print(f"results: {directory}")
+        try:
+            outputs.show(experiment, dataset)
+            print(f"results: {directory}", flush=True)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            configs.leave(f"standard output: {error.strerror}; results: {directory}", code=1)
 
 
 def open_run(directory: Path) -> Run:
@@ -56,7 +61,7 @@ def open_run(directory: Path) -> Run:
 
 def load_finished(run: Run) -> xr.Dataset:
     """Read the dataset of a finished run, and say so; a damaged one is an error."""
-    results.read_config(run.directory, run.experiment.config_class)
+    results.check_is_of(run.directory, run.experiment.name, run.config)
     by, now = results.read_record(run.directory)["code_hash"], code_hash(run.experiment)
     note = "" if by == now else f" by other code ({by}, now {now})"
     print(f"finished before{note}: {run.directory}; --force computes it again", file=sys.stderr)
@@ -68,7 +73,7 @@ def load_intact(run: Run) -> xr.Dataset:
     try:
         return results.load(run.dataset_path)
     except results.StoreError as error:
-        configs.leave(f"{error}; python -m experiments.verify {run.directory} mends it", code=1)
+        configs.leave(f"{error}; to mend it: python -m experiments.verify {run.directory}", code=1)
 
 
 def compute(run: Run, force: bool = False) -> xr.Dataset | None:
@@ -94,13 +99,9 @@ def compute(run: Run, force: bool = False) -> xr.Dataset | None:
             computing.compute_whole(run, work)
         elif not computing.compute_share(run, work):
             return None
-        with results.one_at_a_time(run.directory):
-            dataset = results.load(run.dataset_path)
-            if not results.is_finished(run.directory):
-                finish(run, dataset)
-                results.append_row(
-                    run.directory, event="end", seconds=time.perf_counter() - started
-                )
+        dataset = finish(run)
+        seconds = time.perf_counter() - started
+        results.append_row(run.directory, event="end", rank=run.rank, seconds=seconds)
     return dataset
 
 
@@ -118,11 +119,22 @@ def prepare(run: Run) -> dict:
     )
 
 
-def finish(run: Run, dataset: xr.Dataset) -> None:
-    """Write what people read, and DONE."""
-    outputs.write(run.experiment, dataset, run.directory)
-    results.remove_leftovers(run.directory)
-    results.mark_done(run.directory)
+def finish(run: Run, anew: bool = False) -> xr.Dataset:
+    """Write what people read, and DONE, unless that is there; returns the dataset."""
+    with results.one_at_a_time(run.directory):
+        try:
+            dataset = results.load(run.dataset_path)
+        except results.StoreError:
+            if not isinstance(run.experiment.compute, Sweep):
+                raise
+            computing.mend_blocks(run, run.experiment.compute)
+            dataset = results.load(run.dataset_path)
+        if anew or not results.is_finished(run.directory):
+            print("tables, figures, report", file=sys.stderr)
+            outputs.write(run.experiment, dataset, run.directory)
+            results.remove_leftovers(run.directory)
+            results.mark_done(run.directory)
+    return dataset
 
 
 def code_hash(experiment: Experiment) -> str:
@@ -154,7 +166,11 @@ def one_line_errors(run: Run) -> Generator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        place = error.filename or run.directory
-        configs.leave(f"{place}: {error.strerror or error}; {command.get_hint()}", code=1)
+        hint = f"; {command.get_hint()}" if command.get_hint() else ""
+        configs.leave(f"{error.filename or run.directory}: {error.strerror or error}{hint}", code=1)
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        line = str(error).splitlines()[0] if str(error) else "out of memory"
+        hint = f"; {command.get_hint()}" if command.get_hint() else ""
+        configs.leave(f"{line}{hint}", code=1)
     except (results.RunDirectoryError, results.StoreError) as error:
         configs.leave(str(error), code=1)

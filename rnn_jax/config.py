@@ -28,16 +28,16 @@ class RunOptions:
     out: Path = Path("runs")
     """folder of the run directories"""
     config: Path | None = None
-    """JSON file with settings; flags on the command line go before it"""
+    """JSON file with settings; flags on the command line override it"""
     force: bool = False
-    """compute again although a finished run of this config is there; it is kept beside"""
+    """begin anew what is finished or cannot be gone on with; it is kept beside"""
     rank: int = 0
     """of the processes that share this run, which one this is: it takes every world-th block"""
     world: int = 1
-    """how many processes share this run"""
+    """how many processes share this run, a sweep; each is started by hand, with its rank"""
 
     def __post_init__(self):
-        if not 1 <= self.world < 2**31:
+        if self.world < 1:
             raise ValueError(f"world is {self.world}; allowed: at least 1")
         if not 0 <= self.rank < self.world:
             raise ValueError(f"rank is {self.rank}; allowed: 0 to world - 1 = {self.world - 1}")
@@ -63,13 +63,18 @@ def check_whole_numbers(config, least: dict[str, int]) -> None:
         value, minimum = getattr(config, field.name), least.get(field.name, 1)
         if field.type in (int, "int") and value < minimum:
             raise ValueError(f"{field.name} is {value}; allowed: at least {minimum}")
-    if config.seed >= 2**32:
-        raise ValueError(f"seed is {config.seed}; allowed: 0 to {2**32 - 1}")
+        if field.type in (int, "int") and value >= 2**32:
+            raise ValueError(f"{field.name} is {value}; allowed: up to {2**32 - 1}")
 
 
 def content_hash(config) -> str:
     """Hash a config's content: 12 hex digits that name its run directory."""
-    canonical = json.dumps(dataclasses.asdict(config), sort_keys=True)
+    return text_hash(to_json(config))
+
+
+def text_hash(text: str) -> str:
+    """Hash the content of a config's JSON, whatever its order and white space."""
+    canonical = json.dumps(json.loads(text), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
@@ -155,7 +160,7 @@ def _first_message(box: str) -> str:
     if "╭" not in box:  # where the terminal has ASCII only: the title stands in a line of its own
         lines = lines[2:]
     message, *rest = re.split(r"[─-]{5,}", " ".join(lines))
-    message = re.sub(r"Error parsing (settings: )?", "", message)
+    message = re.sub(r"Error parsing ((settings|options): )?", "", message)
     message = message.replace(". Expected one of", "; allowed:")
     missing = r"^Missing from [^:]*: *(\S+) (.*) \(required\)"  # a positional argument
     message = re.sub(missing, r"\1 is missing; allowed: \2", message)

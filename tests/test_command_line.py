@@ -25,13 +25,14 @@ from experiments.experiment import load
 from experiments.gradient_flow.experiment import EXPERIMENT
 from experiments.reproduce import run as reproduce
 from experiments.verify import run as verify
+from rnn_jax import config as configs
 from rnn_jax.results import read_log
 
 ROOT = Path(__file__).parent.parent
 NUM_BLOCKS = 48
 SMALL = (
-    "--cells elman --weights 0.5 1 1.5 2 2.5 3 --num-seeds 16 --block-size 2 --num-steps 60 "
-    "--hidden-size 8 --input-size 4 --batch-size 2 --drop-first 5"
+    "--cells elman --weights 0.5 1 1.5 2 2.5 3 --num-seeds 16 --block-size 2 --num-steps 1000 "
+    "--hidden-size 32 --input-size 4 --batch-size 2 --drop-first 5"
 )
 
 
@@ -108,6 +109,13 @@ def reference(tmp_path_factory):
     return folder
 
 
+def drawn():
+    """Make a source of moments; the seed stands in the output of a test that fails."""
+    seed = time.time_ns()
+    print(f"seed {seed}")
+    return random.Random(seed)
+
+
 def kill_at_random_moments(folder, moments, draw):
     """Kill -9 again and again, mostly between the first block and the last."""
     for moment in range(moments):
@@ -139,7 +147,7 @@ def stop_by(number, code, word, folder):
 def test_however_it_is_stopped_it_goes_on_to_the_same_bits(tmp_path, reference):
     stop_by(signal.SIGINT, 130, "interrupted", tmp_path)
     stop_by(signal.SIGTERM, 143, "terminated", tmp_path)
-    kill_at_random_moments(tmp_path, 3, random.Random(time.time_ns()))
+    kill_at_random_moments(tmp_path, 3, drawn())
     first = Command(tmp_path)
     assert wait_for_blocks(first, tmp_path, sum(computed(tmp_path).values()) + 1)
     os.kill(first.process.pid, signal.SIGSTOP)
@@ -153,7 +161,7 @@ def test_however_it_is_stopped_it_goes_on_to_the_same_bits(tmp_path, reference):
 
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments(tmp_path, reference):
-    kill_at_random_moments(tmp_path, 20, random.Random(time.time_ns()))
+    kill_at_random_moments(tmp_path, 20, drawn())
     code, out, error = Command(tmp_path).end()
     assert code == 0, error
     assert_whole(tmp_path, reference)
@@ -161,7 +169,7 @@ def test_killed_at_twenty_random_moments(tmp_path, reference):
 
 def test_two_processes_share_a_sweep_one_is_killed_and_replaced(tmp_path, reference):
     first, second = (Command(tmp_path, f"{SMALL} --rank {r} --world 2") for r in (0, 1))
-    wait_for_blocks(second, tmp_path, random.Random(time.time_ns()).randint(1, NUM_BLOCKS // 4))
+    wait_for_blocks(second, tmp_path, drawn().randint(1, NUM_BLOCKS // 4))
     second.kill()
     code, out, _ = first.end()
     assert code == 0
@@ -176,13 +184,39 @@ def test_two_processes_share_a_sweep_one_is_killed_and_replaced(tmp_path, refere
     assert_whole(tmp_path, reference)
 
 
-def test_a_signal_in_the_first_moment_is_one_line_too(tmp_path):
-    command = Command(tmp_path)
-    time.sleep(0.25)
-    command.process.send_signal(signal.SIGINT)
-    code, out, error = command.end()
-    assert code in (130, -signal.SIGINT) and out == ""  # -2: before Python had begun
-    assert command.errors.count("\n") <= 1
+SAY = "print('in', flush=True)"
+
+
+def stopped(code, *numbers):
+    """Send signals to code in ``stoppable`` once it says that it is in; returns (code, lines)."""
+    begin = "from experiments.command import before_leaving, stoppable\n"
+    begin += "with stoppable():\n    "
+    process = subprocess.Popen(
+        [sys.executable, "-c", begin + code], cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout.readline() == "in\n"
+    for number in numbers:
+        process.send_signal(number)
+    out, errors = process.communicate(timeout=60)
+    return process.returncode, errors.splitlines()
+
+
+def test_a_signal_in_the_first_moment_or_swallowed_by_a_callback_is_one_line_too():
+    line = "error: interrupted; the same command starts it again"
+    assert stopped(f"{SAY}; import jax; import time; time.sleep(60)", signal.SIGINT) == (
+        130,
+        [line],
+    )
+    in_callback = (
+        f"import time; {SAY}\n    while True:\n        try: time.sleep(60)\n        except: pass"
+    )
+    assert stopped(in_callback, signal.SIGINT, signal.SIGINT) == (130, [line])
+
+
+def test_a_stopped_terminal_does_not_keep_it():
+    stuck = f"import time\n    with before_leaving(lambda: time.sleep(60)): {SAY}; time.sleep(60)"
+    assert stopped(stuck, signal.SIGTERM)[0] == -signal.SIGALRM
 
 
 @contextlib.contextmanager
@@ -280,7 +314,7 @@ def test_an_edited_config_is_noticed_and_nothing_is_touched(copy, capsys):
 
 @pytest.mark.slow
 def test_two_that_share_a_sweep_are_killed_at_twenty_random_moments(tmp_path, reference):
-    draw = random.Random(time.time_ns())
+    draw = drawn()
     shares = [f"{SMALL} --rank {rank} --world 2" for rank in (0, 1)]
     processes = [Command(tmp_path, share) for share in shares]
     for _ in range(20):
@@ -307,6 +341,22 @@ def test_what_is_no_run_directory_is_refused(name, tmp_path, capsys):
     assert code == 2 and "is a run of 'other'" in line
 
 
+def test_a_directory_under_another_name_is_not_taken_for_it(copy, capsys):
+    directory, folder = copy
+    config = EXPERIMENT.config_class(seed=1)
+    directory.rename(folder / f"gradient_flow-{configs.content_hash(config)}")
+    code, line = refused(capsys, sweep, "--out", folder, "--seed", 1)
+    assert code == 1 and "holds another run than its name says" in line
+
+
+def test_a_dataset_without_its_records_is_not_gone_on_with(copy):
+    directory, folder = copy
+    (directory / "DONE").unlink()
+    (directory / "environment.json").unlink()
+    code, out, error = Command(folder).end()
+    assert code == 1 and "what computed it is not known" in error and "--force" in error
+
+
 def test_a_share_that_is_none_is_refused(tmp_path, capsys):
     for rank, world, given in ((2, 2, "rank is 2"), (-1, 2, "rank is -1"), (0, 0, "world is 0")):
         code, line = refused(capsys, sweep, "--rank", rank, "--world", world)
@@ -323,7 +373,7 @@ def test_a_damaged_chunk_is_an_error_and_verify_computes_that_block_alone(copy, 
     chunk.write_bytes(chunk.read_bytes()[:-9])
     code, line = refused(capsys, sweep, "--out", folder, *SMALL.split())
     assert code == 1 and "damaged: block 10 (cell elman, seed 3, recurrent_weight 1.5 to 2)" in line
-    assert "block 15 (" in line and f"python -m experiments.verify {directory} mends it" in line
+    assert "block 15 (" in line and f"to mend it: python -m experiments.verify {directory}" in line
     code, out, error = Command(None, f"{directory} --check-only", "verify").end()
     assert (code, out) == (1, "") and error.endswith("2; without --check-only it is mended")
     assert not (directory / "results.zarr" / "slope" / "0.1.3").exists()
@@ -333,15 +383,37 @@ def test_a_damaged_chunk_is_an_error_and_verify_computes_that_block_alone(copy, 
     assert {k for k, times in computed(folder).items() if times == 2} == {10, 15}
 
 
-def test_a_damaged_block_of_an_unfinished_run_is_computed_again(copy, reference):
+def test_a_run_that_power_failed_is_mended_and_finished(copy, reference):
+    """Torn chunks, torn and lost marks, a torn template: the same command makes it whole."""
     directory, folder = copy
+    store = directory / "results.zarr"
     (directory / "DONE").unlink()
-    (directory / "results.zarr" / "slope" / "0.1.3").unlink()
-    (directory / "results.zarr" / "block_crc" / "40").unlink()
-    code, out, error = Command(folder).end()
-    assert code == 0
-    assert {k for k, times in computed(folder).items() if times == 2} == {10, 40}
+    (store / "slope" / "0.1.3").unlink()
+    (store / "block_crc" / "40").unlink()
+    (store / "block_crc" / "7").write_bytes(b"")
+    (store / "theory_slope" / "0.0").write_bytes(b"")
+    with (directory / "metrics.jsonl").open("ab") as log:
+        log.write(b'\xff{"event": \n3\n{"event": "blo')
+    command = Command(folder)
+    code, out, error = command.end()
+    assert code == 0 and "damaged, written again: theory_slope" in command.errors, command.errors
+    assert {k for k, times in computed(folder).items() if times == 2} == {7, 10, 40}
     assert dataset_bytes(folder) == dataset_bytes(reference)
+
+
+def test_a_mend_that_is_stopped_is_gone_on_with(copy, reference, capsys):
+    directory, folder = copy
+    for block in (3, 4):  # as after a mend that was killed: marks are taken away, DONE is there
+        (directory / "results.zarr" / "block_crc" / str(block)).unlink()
+    (directory / "report.html").write_text("")
+    code, line = refused(capsys, sweep, "--out", folder, *SMALL.split())
+    assert code == 1 and "2 of 48 blocks are missing; to mend it: " in line
+    code, out, error = Command(None, str(directory), "verify").end()
+    assert code == 0 and out.startswith("mended: ")
+    assert dataset_bytes(folder) == dataset_bytes(reference)
+    (original,) = reference.iterdir()
+    figures = [(d / "figures" / "weight_share.png").read_bytes() for d in (directory, original)]
+    assert figures[0] == figures[1] and (directory / "report.html").stat().st_size
 
 
 def test_a_run_is_made_by_one_environment(copy, reference):

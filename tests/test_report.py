@@ -80,8 +80,9 @@ def test_a_stranger_finds_all_four_answers(made):
     for known in ("c0ffee", "jax 0.10", "a new key", "uncommitted changes"):
         assert known in page
     assert "git checkout c0ffee" in page and "changes that are not in this commit" in page
-    assert "-m experiments.gradient_flow --config config.json" in page
-    assert f"-m experiments.reproduce {directory.name}" in page
+    assert '-m experiments.gradient_flow --config "$FOLDER/config.json"' in text
+    assert '-m experiments.reproduce "$FOLDER"' in text
+    assert f"FOLDER=PATH/TO/{directory.name} " in text
     for variable in dataset.data_vars.values():
         assert variable.attrs["long_name"] in text
 

@@ -66,7 +66,7 @@ class Config:
     drop_first: int = 20
     """steps left out of the slope's fit, where the state has not reached its regime"""
     block_size: int = 64
-    """weights computed by one call"""
+    """weights computed by one call and kept at once; in the hash, as it can change last bits"""
     precision: Literal["highest", "high", "default"] = "highest"
     """of matrix products"""
     dtype: Literal["float32", "float64"] = "float32"

@@ -27,7 +27,7 @@ def set_up(dataset: xr.Dataset) -> list[str]:
     weights = dataset["recurrent_weight"].values
     cells = ", ".join(label(cell) for cell in dataset["cell"].values)
     swept = (
-        f"Swept: {cells}; {len(weights)} recurrent weights w from {weights.min():g} to "
+        f"Swept: {cells}; {count(len(weights), 'recurrent weight')} w from {weights.min():g} to "
         f"{weights.max():g}; {count(config['num_seeds'], 'draw')} of parameters, inputs and "
         "loss at each."
     )
@@ -45,7 +45,8 @@ def findings(dataset: xr.Dataset) -> list[str]:
     num_steps = dataset.sizes["step"]
     rule = (
         f"The rule: a gradient vanishes (explodes) where the line fitted to ln‖dL/dcarry_t‖ falls "
-        f"(rises) by a factor e or more over the T = {num_steps} steps back. Between: neutral."
+        f"(rises) by a factor e or more over the T = {num_steps} steps back, as a mean over "
+        "seeds. Between: neutral."
     )
     dataset = dataset.sortby("recurrent_weight")
     cells = [str(cell) for cell in dataset["cell"].values]

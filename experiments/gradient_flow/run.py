@@ -100,26 +100,25 @@ def blocks(config: Config, wanted: Iterable[int]) -> Iterator[tuple[int, dict[st
             for name in whole.names
         }
 
-    with jax.default_matmul_precision(config.precision):
-        for _, of_cell in itertools.groupby(wanted, lambda i: whole.place(i)["cell"].start):
-            under_way = None
-            sweeps: list[Callable] = []
-            for index in of_cell:
-                place = whole.place(index)
-                cell = make_cell(config, place["cell"].start)
+    for _, of_cell in itertools.groupby(wanted, lambda i: whole.place(i)["cell"].start):
+        under_way = None
+        sweeps: list[Callable] = []
+        for index in of_cell:
+            place = whole.place(index)
+            cell = make_cell(config, place["cell"].start)
+            with jax.default_matmul_precision(config.precision):
                 draws = draw(config, cell, place["seed"].start)
                 if not sweeps:
-                    chunk = chunk_size(
-                        saved_bytes(cell, *draws[:2]), whole.sizes["recurrent_weight"]
-                    )
+                    points = whole.sizes["recurrent_weight"]
+                    chunk = chunk_size(saved_bytes(cell, *draws[:2]), points)
                     sweeps = [make_sweep(measure, chunk) for measure in _measures(config, cell)]
                 weights = jnp.asarray(config.weights[place["recurrent_weight"]])
                 started = [swept(weights.astype(config.dtype), *draws) for swept in sweeps]
-                if under_way:
-                    yield finish(*under_way)
-                under_way = index, started
             if under_way:
                 yield finish(*under_way)
+            under_way = index, started
+        if under_way:
+            yield finish(*under_way)
 
 
 def _in_place(values, names: list[str], shape: tuple[int, ...], dtype: str) -> np.ndarray:

@@ -7,7 +7,8 @@ import xarray as xr
 
 from rnn_jax import results
 
-TOLERANCES = {"float32": 1e-4, "float64": 1e-9}  # relative, and of the variable's median size
+TOLERANCES = {"float32": 1e-4, "float64": 1e-9}  # relative
+ABSOLUTE = ("nat", "rad")  # units in which a number near 0 may be off by so much as one near 1
 
 
 class Comparison(NamedTuple):
@@ -34,21 +35,25 @@ def _compare(name: str, before: xr.Dataset, now: xr.Dataset) -> Comparison:
             return Comparison(name, "different", 0.0, 0.0, 1.0, np.inf, f"only in the {where}")
     old, new = before[name], now[name]
     a, b = old.values, new.values
-    if a.shape != b.shape:
-        place = f"shape {a.shape}, now {b.shape}"
+    kinds = [f"{v.dtype.kind if v.dtype.kind in 'OUT' else v.dtype}" for v in (a, b)]
+    if old.dims != new.dims or a.shape != b.shape:
+        place = f"{dict(old.sizes)}, now {dict(new.sizes)}"
         return Comparison(name, "different", 0.0, 0.0, 1.0, np.inf, place)
-    same = (a == b) | ((a != a) & (b != b))
-    if a.dtype.kind != "f":
-        deviation, close = np.where(same, 0.0, np.inf), same
+    if "f" not in (a.dtype.kind, b.dtype.kind):
+        same = close = np.asarray(a == b)
+        deviation = np.where(same, 0.0, np.inf)
     else:
-        tolerance = TOLERANCES.get(str(a.dtype), 1e-9)
+        same = _same_bits(a, b)
+        tolerance = max(TOLERANCES.get(str(v.dtype), 1e-9) for v in (a, b))
+        floor = 1.0 if str(old.attrs.get("units", "")).startswith(ABSOLUTE) else 0.0
+        a, b = a.astype(np.float64), b.astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            a, b = a.astype(np.float64), b.astype(np.float64)
-            finite = np.abs(a[np.isfinite(a)])
-            typical = float(np.median(finite)) if finite.size else 0.0
-            size = np.maximum(np.maximum(np.abs(a), np.abs(b)), typical)
-            deviation = np.where(same, 0.0, np.nan_to_num(np.abs(a - b) / size, nan=np.inf))
+            size = np.maximum(np.maximum(np.abs(a), np.abs(b)), floor)
+            deviation = np.nan_to_num(np.abs(a - b) / size, nan=np.inf)
+        deviation = np.where((a == b) | ((a != a) & (b != b)), 0.0, deviation)
         close = deviation <= tolerance
+    if kinds[0] != kinds[1] and not {*kinds} <= {"O", "U", "T"}:
+        same = np.zeros_like(same)
     parts = [float(part.mean()) if part.size else 0.0 for part in (same, close & ~same, ~close)]
     if same.all():
         return Comparison(name, "identical", 1.0, 0.0, 0.0, 0.0, "")
@@ -57,8 +62,19 @@ def _compare(name: str, before: xr.Dataset, now: xr.Dataset) -> Comparison:
         f"{dim} {before[dim].values[i] if dim in before.coords else i}"
         for dim, i in zip(old.dims, worst, strict=True)
     )
+    if deviation[worst] == 0:
+        place = (
+            f"{before[name].dtype}, now {now[name].dtype}" if kinds[0] != kinds[1] else "-0 and 0"
+        )
     verdict = "close" if close.all() else "different"
     return Comparison(name, verdict, *parts, float(deviation[worst]), place)
+
+
+def _same_bits(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Compare entry by entry; a nan is a nan, but 0 is not -0."""
+    if a.dtype != b.dtype:
+        return np.zeros(a.shape, bool)
+    return ((a == b) & (np.signbit(a) == np.signbit(b))) | ((a != a) & (b != b))
 
 
 def table(comparisons: list[Comparison]) -> results.Table:
@@ -75,6 +91,6 @@ def table(comparisons: list[Comparison]) -> results.Table:
             results.Column("largest", "largest", ".1e"),
             results.Column("place", "where", is_word=True),
         ],
-        note=f"close: within {TOLERANCES['float32']:g} (float64: {TOLERANCES['float64']:g}), "
-        "relative to the number, or to the median of its variable where that is larger",
+        note=f"close: within {TOLERANCES['float32']:g} (float64: {TOLERANCES['float64']:g}) of the "
+        "number; logarithms, slopes and angles also where it is below 1",
     )

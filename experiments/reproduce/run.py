@@ -19,6 +19,7 @@ from experiments.reproduce.compare import Comparison, compare, table
 from rnn_jax import config as configs
 from rnn_jax import results
 
+COMPARISON = "comparison.json"
 VERDICTS = {
     "identical": "identical: every number of {run} came out with the same bits",
     "close": "close: not the same bits, but every number of {run} came out within the tolerance",
@@ -56,7 +57,9 @@ def main(argv: list[str] | None = None) -> None:
             unknown = ", with changes not committed" if of_run.get("uncommitted_changes") else ""
             differences.append(f"the run's code is that of commit {of_run.get('commit')}{unknown}")
         _say_environment(differences)
-        now = running.compute(again, force=True)
+        # one that was killed after it had computed all is not computed once more
+        was_compared = (directory / COMPARISON).exists()
+        now = running.compute(again, force=was_compared or not results.is_finished(directory))
         assert now is not None  # alone, it finishes
         differences += _data_difference(before, now)
         comparisons = compare(before, now)
@@ -97,5 +100,5 @@ def _write(directory, original, differences, comparisons, verdict) -> None:
         "environment_differences": differences,
         "variables": {c.name: c._asdict() for c in comparisons},
     }
-    results.write_text(directory / "comparison.json", json.dumps(found, indent=2) + "\n")
+    results.write_text(directory / COMPARISON, json.dumps(found, indent=2) + "\n")
     results.write_text(directory / "comparison.csv", results.to_csv(table(comparisons)))

@@ -3,7 +3,6 @@
 Colours: Okabe & Ito (2008), which colour-blind readers tell apart; each cell has a marker as well.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,6 +14,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from rnn_jax.results.files import written_whole
 
 mpl.use("Agg")
 
@@ -84,7 +85,7 @@ def save_figures(
     folder.mkdir(parents=True, exist_ok=True)
     with house_style():
         for name, draw in drawings.items():
-            figure, beside = draw(dataset), folder / f".{name}.{os.getpid()}"
-            figure.savefig(beside, format="png")
-            beside.replace(folder / f"{name}.png")
+            figure = draw(dataset)
+            with written_whole(folder / f"{name}.png") as beside:
+                figure.savefig(beside, format="png")
             plt.close(figure)

@@ -3,6 +3,7 @@
 from rnn_jax.results.blocks import Blocks, unknown
 from rnn_jax.results.curves import Curves
 from rnn_jax.results.environment import ROOT, code_hash, environment_record, processor_name
+from rnn_jax.results.files import write_text
 from rnn_jax.results.locks import RunDirectoryError, claim, one_at_a_time
 from rnn_jax.results.log import append_row, read_log
 from rnn_jax.results.report import report_html
@@ -10,6 +11,7 @@ from rnn_jax.results.run_directory import (
     DATASET,
     begin,
     check_goes_on,
+    check_is_of,
     compare_records,
     is_finished,
     mark_done,
@@ -18,10 +20,8 @@ from rnn_jax.results.run_directory import (
     remove_leftovers,
     run_directory,
     set_aside,
-    take_mark,
-    write_text,
 )
-from rnn_jax.results.store import Store, StoreError, load
+from rnn_jax.results.store import OtherDataError, Store, StoreError, load
 from rnn_jax.results.tables import Column, Row, Table, to_csv, to_html, to_latex, to_rich
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "DATASET",
     "Column",
     "Curves",
+    "OtherDataError",
     "ROOT",
     "Row",
     "RunDirectoryError",
@@ -38,6 +39,7 @@ __all__ = [
     "Table",
     "begin",
     "check_goes_on",
+    "check_is_of",
     "claim",
     "code_hash",
     "compare_records",
@@ -54,7 +56,6 @@ __all__ = [
     "report_html",
     "run_directory",
     "set_aside",
-    "take_mark",
     "to_csv",
     "to_html",
     "to_latex",

@@ -60,6 +60,11 @@ class Blocks(NamedTuple):
         cut = {dim: entries.stop - entries.start for dim, entries in self.place(index).items()}
         return tuple(cut.get(str(dim), n) for dim, n in self.template[name].sizes.items())
 
+    def chunk_shape(self, name: str) -> tuple[int, ...]:
+        """Give the shape of a whole block in one variable."""
+        sizes = self.template[name].sizes
+        return tuple(min(self.sizes.get(str(dim), n), n) for dim, n in sizes.items())
+
     def describe(self, index: int) -> str:
         """Say which points a block holds."""
         words = []

@@ -1,6 +1,7 @@
 """Record where numbers come from: command, code, versions, device, precision, time."""
 
 import datetime
+import fnmatch
 import hashlib
 import os
 import platform
@@ -12,16 +13,9 @@ from pathlib import Path
 
 import jax
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy", "xarray", "zarr")
-SHOWS_ONLY = {
-    "plotting",
-    "plot.py",
-    "table.py",
-    "tables.py",
-    "findings.py",
-    "report.py",
-    "curves.py",
-}
+PACKAGES = ("rnn-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "xarray", "zarr")
+SHOWS_ONLY = ("plotting/*", "results/*", "plot.py", "table.py", "findings.py")
+BUT = ("results/blocks.py",)  # it says where in the dataset a number goes
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -33,7 +27,7 @@ def environment_record(**more) -> dict:
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain")),
         "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in PACKAGES},
         "machine": platform.platform(),
         "processor": processor_name(),
         "device": device.device_kind,
@@ -42,9 +36,17 @@ def environment_record(**more) -> dict:
         "x64": jax.enable_x64.value,
         "matmul_precision": jax.default_matmul_precision.value,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "nvidia_tf32_override": os.environ.get("NVIDIA_TF32_OVERRIDE", ""),
         "time_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **more,
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # used from a checkout
+        return "not installed"
 
 
 def processor_name() -> str:
@@ -60,14 +62,14 @@ def processor_name() -> str:
 def code_hash(*folders: Path) -> str:
     """Hash the Python files that numbers come from: 12 hex digits; else a result is stale.
 
-    What only shows numbers is left out: figures and reports may change while a sweep runs.
+    What only keeps and shows numbers is left out: it may change while a sweep runs.
     """
     digest = hashlib.sha256()
     for folder in folders:
         for path in sorted(folder.rglob("*.py")):
-            name = path.relative_to(folder)
-            if not SHOWS_ONLY & set(name.parts):
-                digest.update(str(name).encode() + b"\0" + path.read_bytes())
+            name = path.relative_to(folder).as_posix()
+            if name in BUT or not any(fnmatch.fnmatchcase(name, part) for part in SHOWS_ONLY):
+                digest.update(name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 
 

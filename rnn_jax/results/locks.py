@@ -1,6 +1,7 @@
 """Who may write in a run directory: locks that the system takes back when a process dies."""
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Generator
@@ -22,16 +23,20 @@ def claim(directory: Path, rank: int = 0, world: int = 1) -> Generator[None]:
     """
     (directory / LOCKS).mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        shared = fcntl.LOCK_SH if world > 1 else fcntl.LOCK_EX
-        wanted = [("run", shared)]
-        if world > 1:
-            wanted.append((f"rank-{rank}-of-{world}", fcntl.LOCK_EX))
-        for name, kind in wanted:
+
+        def take(name: str, kind: int, who: str = "") -> None:
             if not stack.enter_context(_lock(directory, name, kind | fcntl.LOCK_NB)):
-                raise RunDirectoryError(
-                    f"{directory} is being computed by another process"
-                    + (f" (rank {rank} of {world})" if name != "run" else "")
-                )
+                raise RunDirectoryError(f"{directory} is being computed by another process{who}")
+
+        if world == 1:
+            take("run", fcntl.LOCK_EX)
+        else:
+            take("run", fcntl.LOCK_SH)
+            take(f"rank-{rank}-of-{world}", fcntl.LOCK_EX, f" (rank {rank} of {world})")
+            take(f"of-{world}", fcntl.LOCK_SH)
+            for other in (directory / LOCKS).glob("of-*"):
+                if other.name != f"of-{world}":
+                    take(other.name, fcntl.LOCK_EX, f" (one {other.name.replace('-', ' ')})")
         yield
 
 
@@ -44,14 +49,26 @@ def one_at_a_time(directory: Path) -> Generator[None]:
 
 @contextlib.contextmanager
 def _lock(directory: Path, name: str, kind: int) -> Generator[bool]:
-    """Lock a file; False where another process has it."""
-    file = os.open(directory / LOCKS / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
+    """Lock a file; False where another process has it.
+
+    On a file system without locks everybody has every lock.
+    """
+    path = directory / LOCKS / name
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(file, kind)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(file)
+            try:
+                fcntl.flock(file, kind)
+            except BlockingIOError:
+                yield False
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+                    raise
+            # meanwhile the directory may have been set aside, and the lock with it
+            if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
+                yield True
+                return
+            path.parent.mkdir(parents=True, exist_ok=True)
+        finally:
+            os.close(file)

@@ -25,7 +25,7 @@ def read_log(directory: Path) -> list[dict]:
     """Read the log; a row that was cut short is left out."""
     rows = []
     path = directory / LOG
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text("utf-8", "replace").splitlines() if path.exists() else []:
         with contextlib.suppress(ValueError):
             rows.append(json.loads(line))
-    return rows
+    return [row for row in rows if isinstance(row, dict) and "event" in row]

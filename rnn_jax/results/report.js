@@ -84,7 +84,8 @@ function showCurves(data, root) {
       writeHash();
       draw();
     });
-    const only = `${name} ${options[0]}`;
+    const only = document.createElement("span");
+    only.textContent = `${name} ${options[0]}`;
     root.querySelector(".controls").append(options.length > 1 ? label : only);
     return input;
   }

@@ -8,16 +8,16 @@ DONE                written last: all of it is there
 """
 
 import json
-import os
-import shutil
 from pathlib import Path
 
 from rnn_jax import config as configs
-from rnn_jax.results.locks import LOCKS, RunDirectoryError
+from rnn_jax.results.files import remove_partial, write_text
+from rnn_jax.results.locks import RunDirectoryError
 
 CONFIG, ENVIRONMENT, DATASET, DONE = (
     "config.json", "environment.json", "results.zarr", "DONE"
 )  # fmt: skip
+ANEW = "its command with --force begins it again and keeps this one beside"
 MAY_DIFFER = (  # between the starts of one run: nothing here changes a number
     "command",
     "commit",
@@ -25,6 +25,7 @@ MAY_DIFFER = (  # between the starts of one run: nothing here changes a number
     "machine",
     "num_devices",
     "time_utc",
+    "config_hash",  # compared by itself; of an older config it lacks the settings that came later
 )
 
 
@@ -44,9 +45,12 @@ def read_record(directory: Path) -> dict:
     try:
         record = json.loads(path.read_text())
         return {key: record[key] for key in ("experiment", "config_hash", "code_hash")} | record
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        if not directory.is_dir():
+            raise RunDirectoryError(f"{directory} is no folder; allowed: a run directory") from None
+        begun = f"; {ANEW}" if (directory / DATASET).exists() else ""
         raise RunDirectoryError(
-            f"{directory} is not a run directory: {ENVIRONMENT} is not there"
+            f"{directory} is not a run directory: {ENVIRONMENT} is not there{begun}"
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise RunDirectoryError(f"{path} cannot be read: {error!r}") from None
@@ -56,17 +60,29 @@ def read_config(directory: Path, config_class: type[configs.ConfigT]) -> configs
     """Read config.json; RunDirectoryError if it is not the config that the run was made with."""
     path = directory / CONFIG
     try:
-        config = configs.from_json(config_class, path.read_text())
+        text = path.read_text(encoding="utf-8")
+        config = configs.from_json(config_class, text)
     except FileNotFoundError:
-        raise RunDirectoryError(f"{path} is not there") from None
+        raise RunDirectoryError(f"{path} is not there; {ANEW}") from None
     except ValueError as error:
         raise RunDirectoryError(f"{path} was edited: {error}") from None
-    if configs.content_hash(config) != read_record(directory)["config_hash"]:
+    # of the text itself: settings that are newer than it have their defaults, and are not in it
+    if configs.text_hash(text) != read_record(directory)["config_hash"]:
         raise RunDirectoryError(
             f"{path} was edited: it is not the config that the results belong to; put it back, or "
             f"start a run of its own with --config"
         )
     return config
+
+
+def check_is_of(directory: Path, experiment: str, config) -> None:
+    """Check that a directory holds a run of this experiment and config."""
+    record = read_record(directory)
+    if record["experiment"] != experiment or read_config(directory, type(config)) != config:
+        raise RunDirectoryError(
+            f"{directory} holds another run than its name says; allowed: {experiment} with the "
+            "config that is asked; was it renamed?"
+        )
 
 
 def begin(directory: Path, config, record: dict) -> None:
@@ -83,14 +99,16 @@ def check_goes_on(directory: Path, config, record: dict) -> None:
     dataset is made by one code, one set of versions, one kind of device.
     """
     if not _has_begun(directory):
+        if (directory / DATASET).exists():
+            raise RunDirectoryError(
+                f"{directory / DATASET} is there without {CONFIG} and {ENVIRONMENT}: what computed "
+                f"it is not known; {ANEW}"
+            )
         return
-    read_config(directory, type(config))
+    check_is_of(directory, record["experiment"], config)
     differences = compare_records(read_record(directory), record)
     if differences:
-        raise RunDirectoryError(
-            f"{directory} was begun with {'; '.join(differences)}; its command with --force begins "
-            "it again and keeps this one beside"
-        )
+        raise RunDirectoryError(f"{directory} was begun with {'; '.join(differences)}; {ANEW}")
 
 
 def _has_begun(directory: Path) -> bool:
@@ -128,29 +146,11 @@ def set_aside(directory: Path) -> Path:
     return directory.rename(free)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-
-
 def remove_leftovers(directory: Path) -> None:
     """Remove what killed processes left half written; only while nobody writes."""
-    for path in [*directory.glob(".*"), *(directory / DATASET).glob("*/.*.partial")]:
-        if path.is_dir() and path.name != LOCKS:
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.is_file():
-            path.unlink(missing_ok=True)
-
-
-def take_mark(directory: Path) -> None:
-    """Say that something is to be done again."""
-    (directory / DONE).unlink(missing_ok=True)
+    store = directory / DATASET
+    remove_partial(directory, *(path for path in directory.glob("*") if path.is_dir()),
+                   *(path for path in store.glob("*") if path.is_dir()))  # fmt: skip
 
 
 def mark_done(directory: Path) -> None:
