@@ -64,7 +64,7 @@ def compute_share(run: Run, work: Sweep) -> bool:
     if len(wanted) < len(mine):
         print(f"{len(mine) - len(wanted)} of {len(mine)} blocks are kept from before: "
               f"{run.directory}", file=sys.stderr)  # fmt: skip
-    compute_blocks(run, work, store, wanted, len(mine))
+    compute_blocks(run, work, store, wanted, len(mine), len(kept))
     missing = len(store.missing())
     if missing:
         print(
@@ -85,10 +85,12 @@ def mend_blocks(run: Run, work: Sweep, all_missing: bool = False) -> int:
         print(f"damaged, computed again: block {index} ({store.blocks.describe(index)})",
               file=sys.stderr)  # fmt: skip
         store.discard(index)
-    wanted = store.missing() if all_missing else damaged
+    missing = store.missing()
+    wanted = missing if all_missing else damaged
     if wanted:
-        compute_blocks(run, work, store, wanted, len(wanted))
-    return len(store.missing())
+        kept = store.blocks.num_blocks - len(missing)
+        compute_blocks(run, work, store, wanted, len(wanted), kept)
+    return len(missing) - len(wanted)
 
 
 def open_store(run: Run, work: Sweep) -> results.Store:
@@ -108,10 +110,13 @@ def open_store(run: Run, work: Sweep) -> results.Store:
 
 
 def compute_blocks(
-    run: Run, work: Sweep, store: results.Store, wanted: list[int], total: int
+    run: Run, work: Sweep, store: results.Store, wanted: list[int], total: int, kept: int
 ) -> None:
-    """Compute blocks and keep each; the log gets a row for each once it is kept."""
-    kept, num_blocks = len(store.done()), store.blocks.num_blocks
+    """Compute blocks and keep each; the log gets a row for each once it is kept.
+
+    total: of the progress bar; kept: how many of all blocks are there already.
+    """
+    num_blocks = store.blocks.num_blocks
 
     def hint() -> None:
         command.set_hint(f"{kept} of {num_blocks} blocks are kept, the same command goes on")

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 import xarray as xr
@@ -160,17 +161,19 @@ def _goes_on(run: Run, record: dict) -> bool:
 
 @contextlib.contextmanager
 def one_line_errors(run: Run) -> Generator[None]:
-    """Leave with one line where the disk, the directory or a signal stops the run."""
+    """Leave with one line where the disk, the memory or the directory stops the run."""
+
+    def leave_with_hint(message: str) -> NoReturn:
+        hint = command.get_hint()
+        configs.leave(f"{message}; {hint}" if hint else message, code=1)
+
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
-        hint = f"; {command.get_hint()}" if command.get_hint() else ""
-        configs.leave(f"{error.filename or run.directory}: {error.strerror or error}{hint}", code=1)
+        leave_with_hint(f"{error.filename or run.directory}: {error.strerror or error}")
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-        line = str(error).splitlines()[0] if str(error) else "out of memory"
-        hint = f"; {command.get_hint()}" if command.get_hint() else ""
-        configs.leave(f"{line}{hint}", code=1)
+        leave_with_hint(str(error).splitlines()[0] if str(error) else "out of memory")
     except (results.RunDirectoryError, results.StoreError) as error:
         configs.leave(str(error), code=1)

@@ -6,16 +6,18 @@ import numpy as np
 import xarray as xr
 
 from experiments.gates import table
-from experiments.gradient_flow.findings import count, label
+from experiments.gradient_flow.findings import count
+from rnn_jax.plotting.labels import cell_label
 
 
 def set_up(dataset: xr.Dataset) -> list[str]:
     """Say which variants were run and what was held."""
     config = json.loads(dataset.attrs["config"])
     weights = ", ".join(f"{w:g}" for w in config["weights"])
+    cells = dict.fromkeys(cell_label(v.split()[0]) for v in config["variants"])
     return [
         f"Swept: {dataset.sizes['variant']} variants of "
-        f"{', '.join(dict.fromkeys(label(v.split()[0]) for v in config['variants']))} (the cell "
+        f"{', '.join(cells)} (the cell "
         f"free, a gate held at a value, or another bias of the gate that keeps the state); "
         f"recurrent weights w = {weights}; {count(config['num_seeds'], 'draw')} of parameters, "
         f"inputs and loss at each.",
@@ -54,7 +56,7 @@ def _of_cell(cell: str, rows: list[dict], weight: float) -> str:
         parts[-1] += "" if longest is free else f" ({_change(longest)})"
         parts[-1] += f" and {_settings(shortest)} least"
         parts[-1] += "" if shortest is free else f" ({_change(shortest)})"
-    return f"{label(cell)}, w = {weight:g}: {'; '.join(parts)}."
+    return f"{cell_label(cell)}, w = {weight:g}: {'; '.join(parts)}."
 
 
 def _settings(row: dict) -> str:

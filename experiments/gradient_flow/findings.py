@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from rnn_jax.plotting.labels import cell_label
 from rnn_jax.regimes import REGIMES, regime
 
 WORDS = {"vanishing": "vanishes", "neutral": "is neutral", "exploding": "explodes"}
-LABELS = {"elman": "Elman", "lstm": "LSTM", "gru": "GRU", "sru": "SRU"}
 INPUTS = {
     "text": "windows of text through a random embedding",
     "noise": "white noise",
@@ -25,7 +25,7 @@ def set_up(dataset: xr.Dataset) -> list[str]:
     """Say what was swept and what was held."""
     config = json.loads(dataset.attrs["config"])
     weights = dataset["recurrent_weight"].values
-    cells = ", ".join(label(cell) for cell in dataset["cell"].values)
+    cells = ", ".join(cell_label(cell) for cell in dataset["cell"].values)
     swept = (
         f"Swept: {cells}; {count(len(weights), 'recurrent weight')} w from {weights.min():g} to "
         f"{weights.max():g}; {count(config['num_seeds'], 'draw')} of parameters, inputs and "
@@ -50,20 +50,15 @@ def findings(dataset: xr.Dataset) -> list[str]:
     )
     dataset = dataset.sortby("recurrent_weight")
     cells = [str(cell) for cell in dataset["cell"].values]
-    sentences = [rule, *[_of_cell(dataset.sel(cell=cell), label(cell)) for cell in cells]]
+    sentences = [rule, *[_of_cell(dataset.sel(cell=cell), cell_label(cell)) for cell in cells]]
     for cell in cells:
-        sentences += _theory(dataset.sel(cell=cell), label(cell))
+        sentences += _theory(dataset.sel(cell=cell), cell_label(cell))
     return sentences + (_clips(dataset) if "clip" in dataset.dims else [])
 
 
 def count(number: int, noun: str) -> str:
     """Write a number of things: 1 draw, 2 draws."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def label(cell: str) -> str:
-    """Write a cell's name as papers do."""
-    return LABELS.get(str(cell), str(cell))
 
 
 def _of_cell(one: xr.Dataset, name: str) -> str:
@@ -123,7 +118,7 @@ def _clips(dataset: xr.Dataset) -> list[str]:
         at = angles.isel(angles.argmax(...))  # ty: ignore[invalid-argument-type]
         sentences.append(
             f"The clip {clip} turns the gradient by up to {np.degrees(float(angles.max())):.1f}° "
-            f"({label(at['cell'].item())}, w = {float(at['recurrent_weight']):g}, "
+            f"({cell_label(at['cell'].item())}, w = {float(at['recurrent_weight']):g}, "
             f"c = {float(at['threshold']):g})."
         )
     return sentences

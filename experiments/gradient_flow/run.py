@@ -38,11 +38,6 @@ GATE_MEANINGS = {
 }
 
 
-def num_blocks(config: Config) -> int:
-    """Count the blocks of a sweep: cells × seeds × groups of weights."""
-    return plan(config).num_blocks
-
-
 def run(config: Config, on_block: Callable[[], None] = lambda: None) -> xr.Dataset:
     """Compute the whole sweep in memory; ``on_block`` is called as each block is finished."""
     whole = plan(config)
@@ -100,12 +95,11 @@ def blocks(config: Config, wanted: Iterable[int]) -> Iterator[tuple[int, dict[st
             for name in whole.names
         }
 
-    for _, of_cell in itertools.groupby(wanted, lambda i: whole.place(i)["cell"].start):
-        under_way = None
+    for number, of_cell in itertools.groupby(wanted, lambda i: whole.place(i)["cell"].start):
+        cell, under_way = make_cell(config, number), None
         sweeps: list[Callable] = []
         for index in of_cell:
             place = whole.place(index)
-            cell = make_cell(config, place["cell"].start)
             with jax.default_matmul_precision(config.precision):
                 draws = draw(config, cell, place["seed"].start)
                 if not sweeps:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+import xarray as xr
 
 from experiments import computing, outputs, running
 from experiments.computing import Run
@@ -53,18 +54,20 @@ def main(argv: list[str] | None = None) -> None:
 
 def check(run: Run) -> list[str]:
     """Name what is not as it was written, by its own checksums: no matter what code is here now."""
-    damaged = []
+    damaged, missing = [], 0
     try:
         store = results.Store.open(run.dataset_path)
-        damaged += store.damaged_template()
-        blocks = store.damaged()
-        damaged += [f"block {index} ({store.blocks.describe(index)})" for index in blocks]
         missing = len(store.missing())
-        if missing and results.is_finished(run.directory):
-            damaged.append(f"{missing} blocks are missing")
-        if not damaged and results.is_finished(run.directory):
-            dataset = results.load(run.dataset_path)
+        is_whole = results.is_finished(run.directory) and not missing
+        dataset = _load(run) if is_whole else None
+        if dataset is not None:
             damaged += outputs.missing_files(run.experiment, dataset, run.directory)
+        else:  # read it piece by piece, to name every one
+            damaged += store.damaged_template()
+            blocks = store.damaged()
+            damaged += [f"block {index} ({store.blocks.describe(index)})" for index in blocks]
+            if missing and results.is_finished(run.directory):
+                damaged.append(f"{missing} blocks are missing")
     except results.StoreError as error:
         damaged.append(str(error))
     for name in damaged:
@@ -73,6 +76,13 @@ def check(run: Run) -> list[str]:
         rest = f"; {missing} blocks are still to be computed, by its own command" if missing else ""
         print(f"all as it was written: {run.directory}{rest}")
     return damaged
+
+
+def _load(run: Run) -> xr.Dataset | None:
+    try:
+        return results.load(run.dataset_path)
+    except results.StoreError:
+        return None
 
 
 def mend(run: Run) -> None:

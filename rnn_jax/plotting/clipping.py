@@ -6,7 +6,8 @@ import xarray as xr
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from rnn_jax.plotting.style import cell_label, series_style, without_grid
+from rnn_jax.plotting.labels import cell_label
+from rnn_jax.plotting.style import series_style, without_grid
 
 LINES = ("-", "--", ":", "-.")
 LABELS = {"none": "no clip", "value": "by value", "global-norm": "by global norm"}

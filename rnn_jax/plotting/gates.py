@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from rnn_jax.plotting.style import cell_label, label_powers_of_ten, panel_grid, series_style
+from rnn_jax.plotting.labels import cell_label
+from rnn_jax.plotting.style import label_powers_of_ten, panel_grid, series_style
 
 LN10 = math.log(10.0)
 DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)), (0, (8, 3)))

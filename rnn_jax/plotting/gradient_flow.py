@@ -10,8 +10,8 @@ from matplotlib.colors import Normalize, SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from rnn_jax.plotting.labels import cell_label
 from rnn_jax.plotting.style import (
-    cell_label,
     label_powers_of_ten,
     panel_grid,
     series_style,

@@ -19,7 +19,6 @@ from rnn_jax.results.files import written_whole
 
 mpl.use("Agg")
 
-CELL_LABELS = {"elman": "Elman", "lstm": "LSTM", "gru": "GRU", "sru": "SRU"}
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
@@ -44,11 +43,6 @@ def house_style() -> AbstractContextManager:
 def series_style(index: int) -> dict[str, Any]:
     """Colour and marker of the index-th line of a figure: a cell, a clip, a variant."""
     return {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
-
-
-def cell_label(name: str) -> str:
-    """Write a cell's name as papers do."""
-    return CELL_LABELS.get(name, name)
 
 
 def label_powers_of_ten(axis) -> None:
