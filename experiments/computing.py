@@ -7,15 +7,25 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 
+import xarray as xr
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from experiments import command, compilation_cache
-from experiments.experiment import Experiment, Sweep, Whole
+from experiments.experiment import Experiment, Sweep, Whole, Workplace
 from rnn_jax import results
+
+TIMING = "timing.zarr"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +42,35 @@ class Run:
     def dataset_path(self) -> Path:
         return self.directory / results.DATASET
 
+    @property
+    def timing_path(self) -> Path:
+        return self.directory / TIMING
+
+
+def load(run: Run) -> xr.Dataset:
+    """Read a run's dataset, its times with it; StoreError if either is not whole."""
+    dataset = results.load(run.dataset_path)
+    if run.experiment.timing is None:
+        return dataset
+    timing = results.load(run.timing_path)
+    return dataset.merge(timing, combine_attrs="override")
+
+
+def measure_times(run: Run, work: Whole) -> None:
+    """Measure what is different every time, alone; what was measured before and is whole stays."""
+    try:
+        results.load(run.timing_path)
+    except results.StoreError:
+        with _progress("times", "steps", work.num_steps(run.config)) as bar:
+            dataset = work.run(run.config, bar.advance)
+        results.Store.replace(run.timing_path, results.Blocks(dataset, {}))
+
 
 def compute_whole(run: Run, work: Whole) -> None:
     """Compute a dataset and write it."""
     started = time.perf_counter()
-    with _progress(run.experiment.name, "steps", work.num_steps(run.config)) as advance:
-        dataset = work.run(run.config, advance)
+    with _progress(run.experiment.name, "steps", work.num_steps(run.config)) as bar:
+        dataset = work.run(run.config, bar.advance)
     results.append_row(run.directory, event="whole", seconds=time.perf_counter() - started)
     results.Store.replace(run.dataset_path, results.Blocks(dataset, {}))
 
@@ -62,13 +95,13 @@ def compute_share(run: Run, work: Sweep) -> bool:
     kept = set(store.done())
     wanted = [index for index in mine if index not in kept]
     if len(wanted) < len(mine):
-        print(f"{len(mine) - len(wanted)} of {len(mine)} blocks are kept from before: "
+        print(f"{len(mine) - len(wanted)} of {len(mine)} {work.unit} are kept from before: "
               f"{run.directory}", file=sys.stderr)  # fmt: skip
     compute_blocks(run, work, store, wanted, len(mine), len(kept))
     missing = len(store.missing())
     if missing:
         print(
-            f"rank {run.rank} of {run.world}: its {len(mine)} blocks are done; {missing} of "
+            f"rank {run.rank} of {run.world}: its {len(mine)} {work.unit} are done; {missing} of "
             f"{num_blocks} are left to other ranks, the last of which writes the report"
         )
     return not missing
@@ -119,36 +152,56 @@ def compute_blocks(
     num_blocks = store.blocks.num_blocks
 
     def hint() -> None:
-        command.set_hint(f"{kept} of {num_blocks} blocks are kept, the same command goes on")
+        command.set_hint(f"{kept} of {num_blocks} {work.unit} are kept, the same command goes on")
+
+    def log(**row) -> None:
+        results.append_row(run.directory, rank=run.rank, **row)
 
     hint()
-    with _progress(run.experiment.name, "blocks", total, total - len(wanted)) as advance:
+    with _progress(run.experiment.name, work.unit, total, total - len(wanted)) as bar:
+        workplace = Workplace(run.directory, bar.report, log, bar.say)
         before = time.perf_counter()
-        for index, values in work.blocks(run.config, wanted):
+        for index, values in work.blocks(run.config, wanted, workplace):
             computed = time.perf_counter()
             store.write(index, values)
             now = time.perf_counter()
             results.append_row(run.directory, event="block", block=index, rank=run.rank,
                         seconds=now - before, store_seconds=now - computed)  # fmt: skip
             before = now
-            advance()
+            bar.advance()
             kept += 1
             hint()
             compilation_cache.publish()
 
 
+class _Bar:
+    """A progress bar on standard error."""
+
+    def __init__(self, progress: Progress, task: TaskID, completed: int):
+        self._progress, self._task, self._completed = progress, task, completed
+
+    def advance(self) -> None:
+        self._completed += 1
+        self._progress.update(self._task, completed=self._completed)
+
+    def report(self, partly: float, words: str) -> None:
+        self._progress.update(self._task, completed=self._completed + partly, words=words)
+
+    def say(self, line: str) -> None:
+        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 @contextlib.contextmanager
-def _progress(
-    name: str, unit: str, total: int, completed: int = 0
-) -> Generator[Callable[[], None]]:
+def _progress(name: str, unit: str, total: int, completed: int = 0) -> Generator[_Bar]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}, left:"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[words]}"),
     )
     progress = Progress(*columns, console=Console(stderr=True))
     with command.before_leaving(progress.stop), progress:
-        task = progress.add_task(name, total=total, completed=completed, unit=unit)
-        yield lambda: progress.advance(task)
+        task = progress.add_task(name, total=total, completed=completed, unit=unit, words="")
+        yield _Bar(progress, task, completed)

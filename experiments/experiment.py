@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import xarray as xr
@@ -23,12 +24,22 @@ class Whole(NamedTuple):
     run: Callable[[Any, Callable[[], None]], xr.Dataset]  # (config, called after each step)
 
 
+class Workplace(NamedTuple):
+    """Where blocks are computed: what a long one may use."""
+
+    directory: Path  # of the run; what is kept there under another name is the block's own
+    report: Callable[[float, str], None]  # (blocks that are done in part, words) -> progress bar
+    log: Callable[..., None]  # a row of the run's log, by keywords
+    say: Callable[[str], None]  # a line for whoever watches
+
+
 class Sweep(NamedTuple):
     """A run that is cut into blocks: each is kept as soon as it is computed."""
 
     plan: Callable[[Any], results.Blocks]  # config -> the dataset and how it is cut
-    blocks: Callable[[Any, Iterable[int]], Iterator[tuple[int, dict]]]
-    # (config, wanted blocks) -> (index, name: values) one by one
+    blocks: Callable[[Any, Iterable[int], Workplace], Iterator[tuple[int, dict]]]
+    # (config, wanted blocks, workplace) -> (index, name: values) one by one
+    unit: str = "blocks"  # what they are called
 
 
 class Experiment(NamedTuple):
@@ -48,6 +59,7 @@ class Experiment(NamedTuple):
     findings: Callable[[xr.Dataset], list[str]]  # what came out, in words
     pictures: Callable[[xr.Dataset], dict[str, Picture]]  # by file name; imports matplotlib
     check: Callable[[Any], Any] = lambda config: None  # ValueError: what only the data can refuse
+    timing: Whole | None = None  # times, measured once when all else is computed, and kept apart
     curves: Callable[[xr.Dataset], results.Curves] | None = None  # to choose from, in the report
     built_on: tuple[str, ...] = ()  # other experiments whose code its numbers come from
 

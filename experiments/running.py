@@ -72,7 +72,7 @@ def load_finished(run: Run) -> xr.Dataset:
 def load_intact(run: Run) -> xr.Dataset:
     """Read the dataset of a finished run; leave with one line if it is damaged."""
     try:
-        return results.load(run.dataset_path)
+        return computing.load(run)
     except results.StoreError as error:
         configs.leave(f"{error}; to mend it: python -m experiments.verify {run.directory}", code=1)
 
@@ -124,12 +124,14 @@ def finish(run: Run, anew: bool = False) -> xr.Dataset:
     """Write what people read, and DONE, unless that is there; returns the dataset."""
     with results.one_at_a_time(run.directory):
         try:
-            dataset = results.load(run.dataset_path)
+            results.load(run.dataset_path)
         except results.StoreError:
             if not isinstance(run.experiment.compute, Sweep):
                 raise
             computing.mend_blocks(run, run.experiment.compute)
-            dataset = results.load(run.dataset_path)
+        if run.experiment.timing:
+            computing.measure_times(run, run.experiment.timing)
+        dataset = computing.load(run)
         if anew or not results.is_finished(run.directory):
             print("tables, figures, report", file=sys.stderr)
             outputs.write(run.experiment, dataset, run.directory)

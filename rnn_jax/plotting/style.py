@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from rnn_jax.results.files import written_whole
+from rnn_jax.files import written_whole
 
 mpl.use("Agg")
 

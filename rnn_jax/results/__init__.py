@@ -1,13 +1,14 @@
 """Results: run directories, the record of where numbers come from, and the dataset store."""
 
+from rnn_jax.files import write_text
 from rnn_jax.results.blocks import Blocks, unknown
 from rnn_jax.results.curves import Curves
 from rnn_jax.results.environment import ROOT, code_hash, environment_record, processor_name
-from rnn_jax.results.files import write_text
 from rnn_jax.results.locks import RunDirectoryError, claim, one_at_a_time
 from rnn_jax.results.log import append_row, read_log
 from rnn_jax.results.report import report_html
 from rnn_jax.results.run_directory import (
+    ANEW,
     DATASET,
     begin,
     check_goes_on,
@@ -25,6 +26,7 @@ from rnn_jax.results.store import OtherDataError, Store, StoreError, load
 from rnn_jax.results.tables import Column, Row, Table, to_csv, to_html, to_latex, to_rich
 
 __all__ = [
+    "ANEW",
     "append_row",
     "Blocks",
     "DATASET",

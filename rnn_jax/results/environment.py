@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 
 PACKAGES = ("rnn-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "xarray", "zarr")
-SHOWS_ONLY = ("plotting/*", "results/*", "plot.py", "table.py", "findings.py")
+SHOWS_ONLY = ("plotting/*", "results/*", "files.py", "plot.py", "table.py", "findings.py")
 BUT = ("results/blocks.py",)  # it says where in the dataset a number goes
 ROOT = Path(__file__).resolve().parents[2]
 

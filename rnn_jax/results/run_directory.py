@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from rnn_jax import config as configs
-from rnn_jax.results.files import remove_partial, write_text
+from rnn_jax.files import remove_partial, write_text
 from rnn_jax.results.locks import RunDirectoryError
 
 CONFIG, ENVIRONMENT, DATASET, DONE = (

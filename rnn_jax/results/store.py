@@ -21,8 +21,8 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from rnn_jax.files import remove, write_bytes, written_whole
 from rnn_jax.results.blocks import Blocks
-from rnn_jax.results.files import remove, write_bytes, written_whole
 
 MARKS = "block_crc"
 NOT_DONE = -1

@@ -1,6 +1,7 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and files of JSON rows that grow."""
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Generator
@@ -31,6 +32,33 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a file of bytes."""
     with written_whole(path) as beside:
         beside.write_bytes(data)
+
+
+def append_row(path: Path, row: dict) -> None:
+    """Append a row of JSON: one write, so that rows of several processes do not mix."""
+    data = json.dumps(row).encode() + b"\n"
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    try:
+        end = os.lseek(file, 0, os.SEEK_END)
+        if end and os.pread(file, 1, end - 1) != b"\n":  # a row cut short, by a full disk
+            data = b"\n" + data
+        os.write(file, data)
+    finally:
+        os.close(file)
+
+
+def write_rows(path: Path, rows: list[dict]) -> None:
+    """Write rows of JSON, whole or not at all."""
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def read_rows(path: Path) -> list[dict]:
+    """Read the rows; one that was cut short is left out."""
+    rows = []
+    for line in path.read_text("utf-8", "replace").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict) and "event" in row]
 
 
 def remove_partial(*folders: Path) -> None:

@@ -1,0 +1,52 @@
+"""Which models there are, and which learning rate of each is shown.
+
+It is chosen on the validation split: the highest mean over seeds of the validation accuracy at the
+best epoch, where a training without one counts as 0; of equals the lowest rate. The test split
+chooses nothing.
+"""
+
+import math
+
+import numpy as np
+import xarray as xr
+
+from experiments.text_classification.config import CONVOLUTION, YARDSTICKS
+
+
+def networks(dataset: xr.Dataset) -> list[str]:
+    """List the models that are trained step by step."""
+    return [str(model) for model in dataset["model"].values if model not in YARDSTICKS]
+
+
+def gated_cells(dataset: xr.Dataset) -> list[str]:
+    """List the recurrent networks with gates."""
+    return [name for name in networks(dataset) if name not in ("elman", CONVOLUTION)]
+
+
+def chosen_rates(dataset: xr.Dataset) -> dict[str, float]:
+    """Choose the learning rate of every network; the rule is the module's."""
+    chosen = {}
+    rates = np.sort(dataset["learning_rate"].values)
+    for network in networks(dataset):
+        accuracy = dataset["best_validation_accuracy"].sel(model=network, learning_rate=rates)
+        of_seeds = np.nan_to_num(accuracy.transpose("learning_rate", "seed").values)
+        chosen[network] = float(rates[np.argmax(of_seeds.mean(axis=1))])
+    return chosen
+
+
+def mean(values: np.ndarray) -> float:
+    """Average what is known; nan where nothing is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else math.nan
+
+
+def spread(values: np.ndarray) -> float:
+    """Take the standard deviation (n - 1) of what is known; nan below two values."""
+    known = values[~np.isnan(values)]
+    return float(known.std(ddof=1)) if known.size > 1 else math.nan
+
+
+def median(values: np.ndarray) -> float:
+    """Take the median of what is known; nan where nothing is."""
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if known.size else math.nan

@@ -1,0 +1,155 @@
+"""Classify texts with a network of a run: a line a text, the probability of every class.
+
+python -m experiments.text_classification predict RUN "some text"; without a text: from --file, or a
+line a text from standard input.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, cast
+
+import jax
+import numpy as np
+import tyro
+
+from experiments import running
+from experiments.command import set_hint
+from experiments.computing import Run
+from experiments.text_classification.config import NETWORKS, Config
+from experiments.text_classification.corpus import Reader, read_reader
+from experiments.text_classification.run import (
+    TRAININGS,
+    belongs_to,
+    build_model,
+    networks_of,
+    training_name,
+)
+from rnn_jax import config as configs
+from rnn_jax.files import read_rows
+from rnn_jax.training import (
+    CHECKPOINTS,
+    ROWS,
+    Checkpoints,
+    best_epoch,
+    classification,
+    make_optimizer,
+    restore_params,
+)
+
+AT_ONCE = 64  # texts
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Classify texts with a network of a run: prints the probability of every class, by tabs."""
+
+    run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
+    """a run directory, finished or not"""
+    texts: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT")]] = ()
+    """texts; none: from --file, else from standard input"""
+    file: Path | None = None
+    """a file of UTF-8, a text a line"""
+    model: str | None = None
+    """elman, lstm, ...; None: the network with the highest validation accuracy"""
+
+    def __post_init__(self):
+        if self.model is not None and self.model not in NETWORKS:
+            raise ValueError(f"model is {self.model!r}; allowed: {', '.join(NETWORKS)}")
+        if self.texts and self.file:
+            raise ValueError("texts and --file are given; allowed: one of them")
+
+
+def main(argv: list[str]) -> None:
+    """Run the command line."""
+    prog = "python -m experiments.text_classification predict"
+    arguments = configs.parse_arguments(Arguments, prog, argv)
+    set_hint("nothing is kept of a prediction")
+    run = running.open_run(arguments.run)
+    if run.experiment.name != "text_classification":
+        configs.leave(f"{arguments.run} is a run of {run.experiment.name}; allowed: of this one")
+    config = cast(Config, run.config)
+    jax.config.update("jax_enable_x64", config.dtype == "float64")
+    try:
+        reader = read_reader(run.directory / TRAININGS)
+        name, params = choose(run, reader, arguments.model)
+        texts = list(arguments.texts) or read_texts(arguments.file)
+    except ValueError as error:
+        configs.leave(str(error), code=1)
+    print(f"{name}; classes: {', '.join(reader.class_names)}", file=sys.stderr)
+    model = build_model(config, name.split("-rate")[0], reader)
+    print("\t".join([*reader.class_names, "text"]))
+    for text, row in zip(texts, probabilities(config, model, params, reader, texts), strict=True):
+        line = " ".join(text.splitlines())
+        print("\t".join([*(f"{p:.4f}" for p in row), line]))
+
+
+def read_texts(path: Path | None) -> list[str]:
+    """Read texts, a line each, from a file or standard input; what is no UTF-8 is replaced."""
+    where = "standard input" if path is None else str(path)
+    try:
+        data = sys.stdin.buffer.read() if path is None else path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{where}: {error.strerror}") from None
+    text = data.decode("utf-8", "replace")
+    if not text:
+        raise ValueError(f"{where} is empty; allowed: a text a line")
+    lines = text.removesuffix("\n").split("\n")
+    replaced = sum("\ufffd" in line for line in lines) if b"\xef\xbf\xbd" not in data else 0
+    if replaced:
+        print(f"{replaced} of {len(lines)} texts are no UTF-8: bytes replaced", file=sys.stderr)
+    return [line.removesuffix("\r") for line in lines]
+
+
+def choose(run: Run, reader: Reader, model: str | None):
+    """Find the training with the highest validation accuracy: its name, its best parameters."""
+    config = cast(Config, run.config)
+    folder = run.directory / TRAININGS
+    found = []
+    for name, rate, seed in networks_of(config):
+        training = training_name(name, rate, seed)
+        best = best_epoch(read_rows(folder / training / ROWS))
+        if best is not None and model in (None, name):
+            found.append((best["validation_accuracy"], name, training, best["step"]))
+    optimizer = make_optimizer(config.optimizer, 2**31)  # the state's shapes, whatever the steps
+    for _, name, training, step in sorted(found, reverse=True):
+        checkpoints = Checkpoints(
+            folder / training / CHECKPOINTS,
+            belongs_to(config, reader.source, training),
+            warn=lambda line: print(line, file=sys.stderr),
+        )
+        task = classification(build_model(config, name, reader))
+        params = restore_params(checkpoints, task, optimizer, step)
+        if params is not None:
+            return training, params
+    asked = f" of {model}" if model else ""
+    raise ValueError(
+        f"{folder} has no checkpoint{asked} of a finished epoch; is it still training?"
+    )
+
+
+def probabilities(config: Config, model, params, reader: Reader, texts: list[str]) -> np.ndarray:
+    """Return softmax(logits) [N, C]; of a longer text the first ``max_length`` tokens are read."""
+    encoded = [reader.encoding.encode(text) for text in texts]
+    too_long = sum(len(tokens) > config.max_length for tokens in encoded)
+    if too_long:
+        print(
+            f"{too_long} of {len(texts)} texts are longer than the {config.max_length} "
+            f"{reader.encoding.kind}s that the model was trained on: the first ones are read",
+            file=sys.stderr,
+        )
+
+    @jax.jit
+    def apply(tokens, lengths):
+        return jax.nn.softmax(model.apply({"params": params}, tokens, lengths))
+
+    rows = []
+    for start in range(0, len(encoded), AT_ONCE):
+        some = [tokens[: config.max_length] for tokens in encoded[start : start + AT_ONCE]]
+        lengths = np.array([len(tokens) for tokens in some], np.int32)
+        longest = 1 << int(max(1, lengths.max()) - 1).bit_length()  # few shapes to compile
+        tokens = np.zeros((len(some), longest), np.int32)
+        for row, text in enumerate(some):
+            tokens[row, : len(text)] = text
+        rows.append(np.asarray(apply(tokens, lengths)))
+    return np.concatenate(rows)

@@ -1,0 +1,18 @@
+"""Flax Linen shells around the pure cells: what reads tokens and puts out logits.
+
+embedding.py     tokens -> vectors, nothing past a length
+recurrent.py     one recurrent layer, in one direction or both
+pooling.py       outputs over time -> one vector a text
+classifier.py    TextClassifier: embedding, recurrent layers, pooling, readout
+convolution.py   ConvClassifier: the yardstick without a recurrence
+flow.py          the gradient through time of every recurrent layer
+
+``init`` and ``apply`` are pure functions. A cell's parameters are one Linen parameter, its
+NamedTuple. Batches are batch-major (tokens [B, T]); they are swapped once, in the model.
+"""
+
+from rnn_jax.models.classifier import TextClassifier
+from rnn_jax.models.convolution import ConvClassifier
+from rnn_jax.models.flow import layer_flows, layer_names
+
+__all__ = ["ConvClassifier", "TextClassifier", "layer_flows", "layer_names"]

@@ -1,0 +1,56 @@
+"""One recurrent layer as a Linen module: a cell run over a batch in one direction or both."""
+
+import inspect
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from rnn_jax.cells import Cell, initializers
+from rnn_jax.recurrence import unroll
+from rnn_jax.types import Array
+
+RECURRENT_INIT = {
+    "orthogonal": initializers.orthogonal,
+    "gaussian": initializers.gaussian,
+    "identity": initializers.identity,
+    "uniform": initializers.uniform,
+}
+FORWARD, REVERSE = "forward", "reverse"
+
+
+def directions(is_bidirectional: bool) -> tuple[str, ...]:
+    """Name the directions of a layer, which are the names of its parameters."""
+    return (FORWARD, REVERSE) if is_bidirectional else (FORWARD,)
+
+
+class RecurrentLayer(nn.Module):
+    """A cell over a batch of sequences; each direction has parameters of its own."""
+
+    cell: Cell
+    is_bidirectional: bool = False
+    recurrent_init: str = "orthogonal"
+    recurrent_gain: float = 1.0
+    memory_bias: float | None = None  # of the gate that keeps the state; None: the cell's own
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, xs: Array, lengths: Array) -> tuple[Array, ...]:
+        """Map xs [T, B, I], lengths [B] to the outputs of each direction, [T, B, H] by input time.
+
+        Outputs past a length are zero.
+        """
+        recurrent_init = RECURRENT_INIT[self.recurrent_init](self.recurrent_gain)
+        settings = {"recurrent_init": recurrent_init, **self._memory_bias()}
+        dtype = jnp.dtype(self.dtype)
+
+        def read(direction):
+            params = self.param(direction, self.cell.init, xs.shape[-1], dtype, **settings)
+            is_reverse = direction == REVERSE
+            return unroll(self.cell, params, xs, seq_lengths=lengths, reverse=is_reverse)[1]
+
+        return tuple(read(direction) for direction in directions(self.is_bidirectional))
+
+    def _memory_bias(self) -> dict[str, float]:
+        known = inspect.signature(self.cell.init).parameters
+        names = [name for name in ("forget_bias", "update_bias") if name in known]
+        return {} if self.memory_bias is None else dict.fromkeys(names, self.memory_bias)

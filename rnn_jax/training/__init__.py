@@ -1,0 +1,48 @@
+"""Training: a loss, an optimizer, one step, the loop, and what is kept of it.
+
+losses.py        what is learned: cross-entropy in nats, as sums with counts
+optimizer.py     one optax chain in one order
+step.py          (state, batch) -> state, and what a state is
+loop.py          epochs, rows of the log, evaluation, gradient flow
+checkpoints.py   the last few states and the best
+"""
+
+from rnn_jax.training.checkpoints import CheckpointError, Checkpoints
+from rnn_jax.training.loop import (
+    CHECKPOINTS,
+    ROWS,
+    Plan,
+    Progress,
+    Training,
+    best_epoch,
+    evaluate,
+    restore_params,
+    train,
+)
+from rnn_jax.training.losses import Sums, Task, classification
+from rnn_jax.training.optimizer import OptimizerSettings, init_optimizer, make_optimizer
+from rnn_jax.training.step import TrainState, init_state, make_eval_step, make_train_step
+
+__all__ = [
+    "CHECKPOINTS",
+    "ROWS",
+    "CheckpointError",
+    "Checkpoints",
+    "OptimizerSettings",
+    "Plan",
+    "Progress",
+    "Sums",
+    "Task",
+    "TrainState",
+    "Training",
+    "best_epoch",
+    "classification",
+    "evaluate",
+    "init_optimizer",
+    "init_state",
+    "make_eval_step",
+    "make_optimizer",
+    "make_train_step",
+    "restore_params",
+    "train",
+]

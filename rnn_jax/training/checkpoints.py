@@ -1,0 +1,166 @@
+"""Checkpoints of a training, by orbax: the last few and the best, none of them torn.
+
+    folder/<step>/          what orbax wrote
+    folder/<step>.json      our mark, written last: the digest of every file, and what it belongs to
+
+A checkpoint counts by its mark alone, and its files are read only once they are those of the mark:
+one that was torn or altered is removed, and the one before it taken.
+"""
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from rnn_jax.files import write_text
+from rnn_jax.training.step import TrainState
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used."""
+
+
+class Checkpoints(NamedTuple):
+    """The checkpoints in a folder."""
+
+    folder: Path
+    belongs_to: str  # a hash: of what trained, on what
+    keep_last: int = 2  # at least: one is being written while the one before it counts
+    warn: Callable[[str], None] = print
+
+    def save(self, state: TrainState, score: float | None = None) -> None:
+        """Keep a state under its step.
+
+        Args:
+          state: what to keep.
+          score: of the validation split, where it was measured; higher is better. The one with the
+            highest is kept however old it is, of equals the latest.
+        """
+        from orbax import checkpoint as ocp
+
+        tree = jax.device_get(state)
+        step = int(tree.step)
+        self._remove(step)  # a torn one, or one from before what this training was begun anew
+        with self._manager() as manager:
+            manager.save(
+                step,
+                args=ocp.args.PyTreeSave(_named(tree)),
+                metrics={"score": -math.inf if score is None else score},
+                force=True,
+            )
+            kept = set(manager.all_steps())
+        record = {"belongs_to": self.belongs_to, "files": _digests(self.folder / str(step))}
+        write_text(self._mark(step), json.dumps(record, indent=1) + "\n")
+        for mark in self.folder.glob("*.json"):
+            if int(mark.stem) not in kept:
+                mark.unlink()
+
+    def steps(self) -> list[int]:
+        """List the steps that are kept, in order."""
+        return sorted(int(mark.stem) for mark in self.folder.glob("*.json"))
+
+    def restore(self, like: TrainState, step: int) -> TrainState | None:
+        """Read the state of a step; None where it is not there or not what was saved.
+
+        Args:
+          like: a state of the same tree: arrays or their shapes.
+          step: its step.
+        Raises:
+          CheckpointError: it belongs to something else.
+        """
+        from orbax import checkpoint as ocp
+
+        record = self._record(step)
+        if record is None:
+            return None
+        if record["belongs_to"] != self.belongs_to:
+            raise CheckpointError(
+                f"the checkpoint {self.folder / str(step)} belongs to {record['belongs_to']}; "
+                f"allowed: {self.belongs_to}, of these settings and this data"
+            )
+        if record["files"] != _digests(self.folder / str(step)):
+            self.warn(f"damaged checkpoint, not used: {self.folder / str(step)}")
+            return None
+        named = _named(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like))
+        restore_args = ocp.checkpoint_utils.construct_restore_args(named)
+        with self._manager() as manager:
+            found = manager.restore(
+                step, args=ocp.args.PyTreeRestore(named, restore_args=restore_args)
+            )
+        return _unnamed(found, like)
+
+    def restore_latest(self, like: TrainState) -> TrainState | None:
+        """Read the latest state that is whole; what is not is removed. None: there is none."""
+        for path in self.folder.iterdir() if self.folder.exists() else ():
+            if path.is_dir() and path.name.isdigit() and not self._mark(int(path.name)).exists():
+                shutil.rmtree(path, ignore_errors=True)
+        for step in reversed(self.steps()):
+            state = self.restore(like, step)
+            if state is not None:
+                return state
+            self._remove(step)
+        return None
+
+    def clear(self) -> None:
+        """Remove them all."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _mark(self, step: int) -> Path:
+        return self.folder / f"{step}.json"
+
+    def _record(self, step: int) -> dict | None:
+        try:
+            record = json.loads(self._mark(step).read_text())
+            return {key: record[key] for key in ("belongs_to", "files")}
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _remove(self, step: int) -> None:
+        self._mark(step).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / str(step), ignore_errors=True)
+
+    def _manager(self):
+        from orbax import checkpoint as ocp
+
+        def score(metrics: dict) -> float:
+            return metrics["score"]
+
+        policies = ocp.checkpoint_managers
+        best = policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
+        options = ocp.CheckpointManagerOptions(
+            best_fn=score,  # without it the scores are not written
+            preservation_policy=policies.AnyPreservationPolicy(
+                [policies.LatestN(self.keep_last), best]
+            ),
+            enable_async_checkpointing=False,
+            cleanup_tmp_directories=True,  # what a killed process left
+        )
+        return ocp.CheckpointManager(self.folder.resolve(), options=options)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Hash every file under a folder."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _named(tree) -> dict[str, np.ndarray]:
+    """Give every leaf its path as a name; orbax takes none that is empty."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves if leaf.size}
+
+
+def _unnamed(named: dict[str, np.ndarray], like):
+    """Put the leaves back into their tree."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: named.get(jax.tree_util.keystr(path), leaf), like
+    )

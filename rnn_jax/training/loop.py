@@ -1,0 +1,230 @@
+"""The loop over epochs: steps, rows of the log, evaluation, gradient flow, checkpoints.
+
+Everything that changes is in the state, and the order of the data is a pure function of seed and
+epoch. So a training that was killed goes on from its last checkpoint, its log is cut back to that
+step, and both come out bit for bit as if nothing had happened.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_jax.data.batching import Batches
+from rnn_jax.files import append_row, read_rows, write_rows
+from rnn_jax.training.checkpoints import Checkpoints
+from rnn_jax.training.losses import Sums, Task, add
+from rnn_jax.training.step import (
+    Totals,
+    TrainState,
+    init_state,
+    make_eval_step,
+    make_train_step,
+    no_totals,
+)
+from rnn_jax.types import Key, Params
+
+ROWS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
+# rows: "steps" (every log_every), "epoch", "flow" (every probe_every), "stopped", "test"
+
+
+class Plan(NamedTuple):
+    """How long, and how often what happens; in steps, but for the epochs."""
+
+    num_epochs: int
+    log_every: int = 50
+    probe_every: int = 0  # 0: never
+    checkpoint_every: int = 500  # and at the end of every epoch
+    patience: int = 20  # steps skipped in a row that end the training
+
+
+class Training(NamedTuple):
+    """A training: what, on what, how, and where it is kept."""
+
+    task: Task
+    optimizer: Any  # optax chain of ``make_optimizer``
+    learning_rate: float
+    batches: Batches  # of the training split
+    validation: Batches
+    plan: Plan
+    key: Key  # parameters and dropout
+    order_seed: int  # of the data
+    folder: Path
+    belongs_to: str  # hash of all of the above: a checkpoint of something else is refused
+    keep_last: int = 2
+    probe: Callable[[Params], np.ndarray] | None = None  # what a "flow" row holds
+
+    def checkpoints(self, warn: Callable[[str], None] = print) -> Checkpoints:
+        """Return what is kept of it."""
+        return Checkpoints(self.folder / CHECKPOINTS, self.belongs_to, self.keep_last, warn)
+
+
+class Progress(NamedTuple):
+    """How far a training is, for whoever watches."""
+
+    step: int
+    num_steps: int
+    epoch: int
+    loss: float
+    accuracy: float
+    num_tokens: int  # read since the report before
+
+
+def train(
+    training: Training,
+    report: Callable[[Progress], None] = lambda progress: None,
+    on_row: Callable[[dict], None] = lambda row: None,
+    warn: Callable[[str], None] = print,
+) -> list[dict]:
+    """Train to the end, from the last checkpoint if there is one.
+
+    Args:
+      training: the training.
+      report: called every ``log_every`` steps.
+      on_row: called with every new row of the log.
+      warn: called with a line about what was damaged or skipped.
+    Returns:
+      The rows of its log: "steps", "epoch" and "flow" rows, and one "stopped" row where too many
+      steps in a row had a gradient that is not finite.
+    Raises:
+      CheckpointError: the folder holds checkpoints of another training.
+    """
+    plan, rows_path = training.plan, training.folder / ROWS
+    training.folder.mkdir(parents=True, exist_ok=True)
+    params_key, dropout_key = jax.random.split(training.key)
+    train_step = make_train_step(training.task, training.optimizer, plan.patience)
+    checkpoints = training.checkpoints(warn)
+    state = _begin(training, checkpoints, params_key)
+    step = int(state.step)
+    kept = [row for row in read_rows(rows_path) if row["step"] <= step] if step else []
+    write_rows(rows_path, kept)
+
+    def log(**row) -> None:
+        append_row(rows_path, row)
+        on_row(row)
+
+    steps_per_epoch = training.batches.num_batches
+    num_steps = plan.num_epochs * steps_per_epoch
+    if step == 0:
+        _probe(training, state, log)
+    num_tokens = 0
+    while step < num_steps and not state.is_stopped(plan.patience):
+        epoch = step // steps_per_epoch
+        order = training.batches.epoch(training.order_seed, epoch)
+        for place in range(step % steps_per_epoch, steps_per_epoch):
+            batch = order[place]
+            state = train_step(state, batch, dropout_key)
+            step += 1
+            num_tokens += int(batch.lengths.sum())
+            is_end = place + 1 == steps_per_epoch
+            is_stopped = False
+            if is_end or step % plan.log_every == 0:
+                is_stopped = state.is_stopped(plan.patience)
+                row = _row(state.recent, int(state.skipped))
+                log(event="steps", step=step, epoch=epoch + 1, **row)
+                report(
+                    Progress(step, num_steps, epoch + 1, row["loss"], row["accuracy"], num_tokens)
+                )
+                num_tokens = 0
+                state = state._replace(recent=no_totals(state.recent.norm_before.dtype))
+            if is_stopped:
+                log(event="stopped", step=step, epoch=epoch + 1, skipped=int(state.skipped))
+                warn(
+                    f"stopped at step {step} of {num_steps}: the gradient of {plan.patience} steps "
+                    "in a row was not finite; a smaller learning rate or a clip may help"
+                )
+            if plan.probe_every and step % plan.probe_every == 0 and not is_end:
+                _probe(training, state, log)
+            score = None
+            if is_end and not is_stopped:
+                if plan.probe_every:
+                    _probe(training, state, log)
+                score, state = _end_epoch(training, state, epoch + 1, log)
+            if is_end or is_stopped or step % plan.checkpoint_every == 0:
+                checkpoints.save(state, score)
+            if is_stopped:
+                break
+    return read_rows(rows_path)
+
+
+def best_epoch(rows: list[dict]) -> dict | None:
+    """Choose the epoch by its validation accuracy, of equals the latest; None: none was finished.
+
+    Its checkpoint is the one that is kept as the best.
+    """
+    epochs = [row for row in rows if row["event"] == "epoch"]
+    return max(epochs, key=lambda row: (row["validation_accuracy"], row["step"]), default=None)
+
+
+def restore_params(
+    checkpoints: Checkpoints, task: Task, optimizer: Any, step: int
+) -> Params | None:
+    """Read the parameters of a step that is kept; None: not there, or damaged.
+
+    Raises:
+      CheckpointError: the folder holds checkpoints of another training.
+    """
+    like = jax.eval_shape(lambda: init_state(task, optimizer, jax.random.key(0), 1.0))
+    state = checkpoints.restore(like, step)
+    return None if state is None else jax.tree.map(jnp.asarray, state.params)
+
+
+def evaluate(task: Task, params: Params, batches: Batches) -> Sums:
+    """Add up the metrics of a split, without dropout; exact whatever the batch size."""
+    step = make_eval_step(task)
+    order = batches.in_order()
+    return add(*[step(params, order[i]) for i in range(len(order))])
+
+
+def _begin(training: Training, checkpoints: Checkpoints, key: Key) -> TrainState:
+    first = init_state(training.task, training.optimizer, key, training.learning_rate)
+    found = checkpoints.restore_latest(first)
+    if found is None:
+        checkpoints.clear()
+        return first
+    return jax.tree.map(jnp.asarray, found)
+
+
+def _probe(training: Training, state: TrainState, log: Callable) -> None:
+    if training.plan.probe_every and training.probe:
+        measured = np.asarray(training.probe(state.params))
+        log(event="flow", step=int(state.step), log_carry_norm=measured.tolist())
+
+
+def _end_epoch(
+    training: Training, state: TrainState, epoch: int, log: Callable
+) -> tuple[float, TrainState]:
+    """Evaluate, write the epoch's row, and begin the next one's sums: (validation score, state)."""
+    found = evaluate(training.task, state.params, training.validation)
+    row = {f"train_{name}": value for name, value in _row(state.epoch, int(state.skipped)).items()}
+    score = float(found.correct / found.targets)
+    log(
+        event="epoch",
+        step=int(state.step),
+        epoch=epoch,
+        validation_loss=found.loss / found.targets,
+        validation_accuracy=score,
+        **row,
+    )
+    return score, state._replace(epoch=no_totals(state.epoch.norm_before.dtype))
+
+
+def _row(totals: Totals, skipped: int) -> dict[str, float | int]:
+    """Write totals as means; nan where every step was skipped."""
+    sums, *rest = jax.tree.map(lambda leaf: leaf.item(), jax.device_get(totals))
+    steps, norm_before, norm_after, largest_norm, clipped = rest
+    targets = sums.targets or float("nan")
+    return {
+        "loss": sums.loss / targets,  # nats a target
+        "accuracy": sums.correct / targets,
+        "targets": sums.targets,
+        "tokens": sums.tokens,
+        "gradient_norm_before_clip": norm_before / (steps or float("nan")),
+        "gradient_norm_after_clip": norm_after / (steps or float("nan")),
+        "largest_gradient_norm": largest_norm,
+        "clipped_steps": clipped,
+        "skipped_steps": skipped,  # since the training began
+    }

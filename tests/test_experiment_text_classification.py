@@ -1,0 +1,317 @@
+"""The experiment, as a user runs it: trainings that are killed, tables, predictions, bad input."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import QUICK, raises_one_line, run_experiment
+
+for module in ("tyro", "rich", "xarray", "zarr", "matplotlib", "orbax.checkpoint"):
+    pytest.importorskip(module)
+
+import jax
+import xarray as xr
+
+from experiments import running
+from experiments.experiment import load
+from experiments.text_classification import corpus, predict
+from experiments.text_classification import run as runs
+from experiments.text_classification.config import NETWORKS, Config
+from rnn_jax import config as configs
+from rnn_jax.data import TextData, Texts
+from rnn_jax.files import read_rows
+from rnn_jax.training import init_state, make_train_step
+
+ROOT = Path(__file__).parent.parent
+PRESETS = sorted((ROOT / "experiments" / "text_classification" / "presets").glob("*.json"))
+SMALL = (
+    "--models elman lstm bag-of-words --learning-rates 0.01 0.03 --num-seeds 2 --num-epochs 3 "
+    "--batch-size 16 --hidden-size 4 --embedding-size 4 --max-length 40 --warmup-steps 2 "
+    "--flow-every 10 --flow-texts 4 --log-every 5 --checkpoint-every 7 --timing-lengths 8 16 "
+    "--timing-rounds 2"
+)
+
+
+def write_texts(path, num_texts=300):
+    """Write texts whose label says whether "ab" or "ba" is in them."""
+    draw = random.Random(3)
+    rows = ["text,label"]
+    for _ in range(num_texts):
+        words = ["".join(draw.choices("cdefg", k=5)) for _ in range(draw.choice([2, 4]))]
+        label = draw.choice(["ab", "ba"])
+        words[draw.randrange(len(words))] += label
+        rows.append(f"{' '.join(words)},{label}")
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_texts(tmp_path_factory.mktemp("data") / "texts.csv")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, data):
+    """A finished run, by the command: (directory, what it printed)."""
+    folder = tmp_path_factory.mktemp("runs")
+    done = run_experiment("text_classification", f"--data {data} {SMALL}", folder)
+    assert done.returncode == 0, done.stderr
+    (directory,) = folder.iterdir()
+    return directory, done
+
+
+def command(*arguments, stdin=None):
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.text_classification", *map(str, arguments)],
+        cwd=ROOT,
+        env={"XLA_FLAGS": QUICK, **os.environ},
+        input=stdin,
+        capture_output=True,
+        timeout=120,
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def test_the_run_has_all_that_was_asked_for(finished):
+    directory, done = finished
+    names = {path.name for path in directory.iterdir()}
+    assert {"DONE", "report.html", "table.csv", "results.zarr", "timing.zarr", "trainings"} <= names
+    assert "LSTM" in done.stdout and "results: " in done.stdout
+    dataset = xr.open_zarr(directory / "results.zarr").load()
+    networks = dataset.sel(model=["elman", "lstm"])
+    for name in ("test_accuracy", "validation_accuracy", "loss", "log_carry_norm"):
+        assert np.isfinite(networks[name]).all(), name
+    assert dict(dataset["log_carry_norm"].sizes)["layer"] == 1
+    losses = networks["train_loss"].mean(["model", "learning_rate", "seed"])
+    assert losses[-1] < losses[0]
+    assert dataset.attrs["padding"] < 0.1
+    for (model, rate, seed), rows in (
+        (point, read_rows(directory / "trainings" / runs.training_name(*point) / "metrics.jsonl"))
+        for point in (("elman", 0.01, 0), ("lstm", 0.03, 1))
+    ):
+        at = dataset.sel(model=model, learning_rate=rate, seed=seed)
+        epochs = [row for row in rows if row["event"] == "epoch"]
+        assert [row["validation_accuracy"] for row in epochs] == list(at["validation_accuracy"])
+        best = max(epochs, key=lambda row: (row["validation_accuracy"], row["epoch"]))
+        assert int(at["best_epoch"]) == best["epoch"]
+
+
+def test_nothing_compiles_after_the_first_epoch(finished):
+    rows = [row for row in read_rows(finished[0] / "metrics.jsonl") if row["event"] == "epoch"]
+    last = {r["training"]: r["compiled_steps"] for r in rows if r["epoch"] == 3}
+    late = [r for r in rows if r["training"].startswith("lstm-rate0.03")]
+    assert late and {r["compiled_steps"] for r in late if r["epoch"] > 1} == {
+        last["lstm-rate0.03-seed1"]
+    }
+
+
+def test_the_table_is_rebuilt_from_run_directories(finished, tmp_path):
+    directory, _ = finished
+    code, out, error = command("table", directory, "--csv", tmp_path / "all.csv")
+    assert code == 0, error
+    record = json.loads((directory / "environment.json").read_text())
+    assert record["config_hash"] in out
+    assert len((tmp_path / "all.csv").read_text().splitlines()) == 1 + 3
+
+
+@pytest.mark.parametrize("way", ["arguments", "file", "standard input"])
+def test_predict_prints_the_probability_of_every_class(finished, tmp_path, way):
+    texts = [
+        "cd abe",
+        "",
+        "é" * (50_000 if way == "arguments" else 100_000),
+        "c",
+    ]  # 128 kB an argument
+    if way == "arguments":
+        given, stdin = texts, None
+    else:
+        given, stdin = [], "\n".join(texts).encode() + b"\nbad \xff\xfe bytes\n"
+        texts = [*texts, "bad \ufffd\ufffd bytes"]
+    if way == "file":
+        (tmp_path / "texts.txt").write_bytes(stdin)
+        given, stdin = ["--file", tmp_path / "texts.txt"], None
+    code, out, error = command("predict", finished[0], *given, stdin=stdin)
+    assert code == 0 and "Traceback" not in error, error
+    head, *rows = out.split("\n")[:-1]
+    assert head == "ab\tba\ttext" and [row.split("\t")[2] for row in rows] == texts
+    probabilities = np.array([row.split("\t")[:2] for row in rows], float)
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1.1e-4)
+    assert "1 of" in error and "longer than the 40 bytes" in error
+    assert ("1 of 5 texts" in error.replace("longer", "")) == (way != "arguments")
+
+
+def leaves_in_a_line(capsys, main, arguments, fragment):
+    """Assert that a command line, run in this process, ends with one line."""
+    with pytest.raises(SystemExit) as stop:
+        main(list(map(str, arguments)))
+    out, error = capsys.readouterr()
+    assert stop.value.code and out == "" and fragment in error, (out, error)
+    assert error.count("\n") == 1 and error.startswith("error: "), error
+
+
+def test_predict_refuses_in_a_line(finished, tmp_path, capsys):
+    (tmp_path / "empty").touch()
+    for arguments, fragment in {
+        (tmp_path, "a"): "not a run directory",
+        (finished[0], "--file", tmp_path / "empty"): "is empty",
+        (finished[0], "--file", tmp_path / "gone"): "No such file",
+        (finished[0], "a", "--model", "gru"): "of gru",
+        (finished[0], "a", "--model", "transformer"): "transformer",
+    }.items():
+        leaves_in_a_line(capsys, predict.main, arguments, fragment)
+
+
+def test_a_checkpoint_of_another_config_is_refused_in_a_line(finished, tmp_path, capsys):
+    copy = tmp_path / finished[0].name
+    shutil.copytree(finished[0], copy)
+    for mark in copy.glob("trainings/*/checkpoints/*.json"):
+        mark.write_text(mark.read_text().replace('"belongs_to": "', '"belongs_to": "other '))
+    leaves_in_a_line(capsys, predict.main, [copy, "a"], "belongs to other")
+
+
+def test_bad_input_is_refused_in_a_line(tmp_path, data, capsys):
+    (tmp_path / "empty.csv").touch()
+    for arguments, fragment in {
+        f"--data {tmp_path / 'gone.csv'}": "gone.csv",
+        f"--data {tmp_path / 'empty.csv'}": "empty.csv",
+        f"--data {data} --text-column body": "body",
+        f"--data imdb_reviews --data-dir {tmp_path}": "imdb_reviews",
+        f"--data {data} --models lstm transformer": "transformer",
+        f"--data {data} --num-epochs 1 --warmup-steps 10000": "warmup_steps",
+        f"--data {data} --learning-rates 0": "learning_rates",
+    }.items():
+        given = [*arguments.split(), "--out", tmp_path / "runs"]
+
+        def main(argv):
+            running.main(load("text_classification"), argv)
+
+        leaves_in_a_line(capsys, main, given, fragment)
+
+
+def tiny(config):
+    """A config's texts, few and short."""
+    draw = random.Random(1)
+    words = ["".join(draw.choices("abcd ", k=draw.randint(2, 9))) for _ in range(60)]
+    labels = np.array([w.count("a") % 2 for w in words], np.int32)
+    splits = {name: Texts(words, labels) for name in ("train", "validation", "test")}
+    return TextData(config.data, "made", ("even", "odd"), splits)
+
+
+@pytest.mark.parametrize("preset", [None, *PRESETS], ids=lambda p: p.stem if p else "default")
+def test_every_preset_builds_and_takes_two_steps_that_lower_the_loss(preset, monkeypatch, tmp_path):
+    config = configs.from_json(Config, preset.read_text()) if preset else Config()
+    assert set(config.networks) >= {"elman", "lstm", "gru", "sru"}
+    config = replace(config, batch_size=8, hidden_size=4, embedding_size=4, warmup_steps=0)
+    monkeypatch.setattr(corpus, "load_texts", lambda name, **_: tiny(config))
+    networks = NETWORKS if preset is None else ("lstm",)
+    for name in networks:
+        training = runs.make_training(config, name, 0.01, 0, tmp_path)
+        batch = training.batches.in_order()[-1]
+        step = make_train_step(training.task, training.optimizer, config.patience)
+        state = init_state(training.task, training.optimizer, training.key, 0.01)
+        losses = []
+        for _ in range(3):
+            state = step(state, batch, training.key)
+            losses.append(float(state.recent.sums.loss))
+        first, second, third = np.diff([0, *losses])
+        assert int(state.skipped) == 0
+        if not config.dropout:
+            assert third < second < first, name
+
+
+def test_a_config_that_cannot_be_is_refused():
+    for fragment, change in {
+        "models": {"models": ()},
+        "perceptron": {"models": ("perceptron",)},
+        "learning_rates": {"learning_rates": (0.0,)},
+        "keep_checkpoints": {"keep_checkpoints": 1},
+        "timing_lengths": {"timing_lengths": (0,)},
+        "dropout": {"dropout": 1.0},
+        "seed": {"seed": -1},
+    }.items():
+        with raises_one_line(fragment):
+            Config(**change)
+
+
+# However it is stopped.
+
+
+def start(folder, data):
+    arguments = [
+        *SMALL.split(),
+        "--models",
+        "elman",
+        "--learning-rates",
+        "0.01",
+        "--timing-lengths",
+        "--data",
+        str(data),
+    ]
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.text_classification", "--out", str(folder), *arguments],
+        cwd=ROOT,
+        env={"XLA_FLAGS": QUICK, **os.environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def num_rows(folder):
+    return sum(len(path.read_bytes().splitlines()) for path in folder.glob("*/trainings/*/*.jsonl"))
+
+
+def kill_in_training(folder, data, draw, times):
+    """Start, and kill -9 once some more rows are written, again and again."""
+    for _ in range(times):
+        process, before = start(folder, data), num_rows(folder)
+        wanted = before + draw.randint(1, 8)
+        while process.poll() is None and num_rows(folder) < wanted:
+            time.sleep(0.002)
+        time.sleep(draw.uniform(0, 0.02))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def everything(folder):
+    """All that must not differ: logs of the trainings, parameters at the end, the dataset."""
+    (directory,) = folder.iterdir()
+    logs = {path.parent.name: path.read_bytes() for path in directory.glob("trainings/*/*.jsonl")}
+    config = configs.from_json(Config, (directory / "config.json").read_text())
+    final = {}
+    for point in runs.networks_of(config):
+        training = runs.make_training(config, *point, directory / "trainings")
+        checkpoints = training.checkpoints()
+        like = init_state(training.task, training.optimizer, training.key, point[1])
+        final[training.folder.name] = checkpoints.restore(like, checkpoints.steps()[-1])
+    store = directory / "results.zarr"
+    files = {str(p.relative_to(store)): p.read_bytes() for p in store.rglob("*") if p.is_file()}
+    return logs, jax.tree.map(lambda a: np.asarray(a).tobytes(), final), files
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    _, errors = start(folder, data).communicate()
+    assert list(folder.glob("*/DONE")), errors
+    return everything(folder)
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_it_goes_on_to_the_same_bits(tmp_path, data, uninterrupted, times):
+    kill_in_training(tmp_path, data, random.Random(times), times)
+    assert not list(tmp_path.glob("*/DONE")) and num_rows(tmp_path)
+    _, errors = start(tmp_path, data).communicate()
+    assert b"Traceback" not in errors, errors
+    logs, final, files = everything(tmp_path)
+    assert logs == uninterrupted[0] and final == uninterrupted[1] and files == uninterrupted[2]
