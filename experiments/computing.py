@@ -7,11 +7,11 @@ import contextlib
 import dataclasses
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import xarray as xr
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -20,6 +20,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
+from rich.text import Text
 
 from experiments import command, compilation_cache
 from experiments.experiment import Experiment, Sweep, Whole, Workplace
@@ -174,6 +176,16 @@ def compute_blocks(
             compilation_cache.publish()
 
 
+class _WithWords(Progress):
+    """A bar, and under it what is going on."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            if task.fields["words"]:
+                yield Text(task.fields["words"], style="dim", overflow="ellipsis", no_wrap=True)
+
+
 class _Bar:
     """A progress bar on standard error."""
 
@@ -195,13 +207,12 @@ class _Bar:
 def _progress(name: str, unit: str, total: int, completed: int = 0) -> Generator[_Bar]:
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=None, table_column=Column(max_width=40, ratio=1)),
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}, left:"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[words]}"),
     )
-    progress = Progress(*columns, console=Console(stderr=True))
+    progress = _WithWords(*columns, console=Console(stderr=True))
     with command.before_leaving(progress.stop), progress:
         task = progress.add_task(name, total=total, completed=completed, unit=unit, words="")
         yield _Bar(progress, task, completed)

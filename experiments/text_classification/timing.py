@@ -15,6 +15,7 @@ from experiments.text_classification.config import Config
 from experiments.text_classification.corpus import Corpus, load_corpus
 from experiments.text_classification.run import build_model, num_steps
 from rnn_jax.data import Batch
+from rnn_jax.results import processor_name
 from rnn_jax.sweep import wait
 from rnn_jax.training import classification, init_state, make_optimizer, make_train_step
 
@@ -50,13 +51,13 @@ def measure(config: Config, on_step: Callable[[], None] = lambda: None) -> xr.Da
                 on_step()
     if not points:
         return xr.Dataset()
-    device = jax.devices()[0]
+    device, backend = jax.devices()[0], jax.default_backend()
     attributes = {
         "long_name": "time of a training step of B texts",
         "units": "s",
         "varies": VARIES,
-        "device": device.device_kind,
-        "backend": jax.default_backend(),
+        "device": processor_name() if backend == "cpu" else device.device_kind,
+        "backend": backend,
         "batch_size": config.batch_size,
     }
     return xr.Dataset(

@@ -17,7 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import (
     FixedLocator,
     FuncFormatter,
+    LogLocator,
     MaxNLocator,
+    NullFormatter,
     NullLocator,
 )
 
@@ -156,7 +158,9 @@ def time_against_length(dataset: xr.Dataset) -> Figure:
     axes.set_xscale("log")
     axes.set_yscale("log")
     _ticks_at(axes, lengths)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("length of the texts T (steps)")
     axes.set_ylabel(f"ms per training step of {seconds.attrs['batch_size']} texts")
     device, backend = str(seconds.attrs["device"]), str(seconds.attrs["backend"]).upper()
