@@ -73,3 +73,12 @@ def test_the_place_of_the_largest_deviation_and_the_worst_verdict_are_told():
     assert overall(list(found.values())) == "different"
     missing = {c.name: c for c in compare(old, new.drop_vars("x"))}["x"]
     assert missing.verdict == "different" and missing.place == "only in the original"
+
+
+def test_measured_times_are_not_compared():
+    old, new = (
+        xr.Dataset({"x": ("a", [1.0]), "seconds": ("a", [time], {"varies": "always"})})
+        for time in (1.0, 2.0)
+    )
+    assert [c.name for c in compare(old, new)] == ["x"]
+    assert [c.name for c in compare(old, new.drop_vars("seconds"))] == ["x"]
