@@ -52,13 +52,13 @@ def use() -> None:
 
 
 def publish() -> None:
-    """Give later processes what this one has compiled; only while JAX compiles nothing."""
+    """Give later processes what this one has compiled; what is half written is left for later."""
     for own, shared in _folders:
         for entry in own.glob("*-cache"):
             if entry.name not in _published:
-                _published.add(entry.name)
                 with contextlib.suppress(OSError):  # another process was quicker; or a full disk
                     if _is_whole(entry.read_bytes()):
+                        _published.add(entry.name)
                         os.link(entry, shared / entry.name)
 
 

@@ -158,6 +158,7 @@ def compute_blocks(
 
     def log(**row) -> None:
         results.append_row(run.directory, rank=run.rank, **row)
+        compilation_cache.publish()  # a long block may not see its end
 
     hint()
     with _progress(run.experiment.name, work.unit, total, total - len(wanted)) as bar:

@@ -75,7 +75,7 @@ def report(experiment: Experiment, dataset: xr.Dataset, directory: Path) -> str:
         },
         tables=experiment.tables(dataset),
         environment=environment | {"work": _work(results.read_log(directory))},
-        commands=_commands(experiment.name, environment, directory),
+        commands=_commands(experiment, environment, directory),
         opening=OPENING,
         dataset=dataset,
     )
@@ -93,7 +93,7 @@ def _work(log: list[dict]) -> str:
     return ", ".join(words) + (f", shared by {world} processes" if world > 1 else "")
 
 
-def _commands(name: str, environment: dict, directory: Path) -> str:
+def _commands(experiment: Experiment, environment: dict, directory: Path) -> str:
     commit, is_changed = environment.get("commit"), environment.get("uncommitted_changes")
     checkout = [f"git checkout {commit}"] if commit else []
     if commit and is_changed:
@@ -101,9 +101,9 @@ def _commands(name: str, environment: dict, directory: Path) -> str:
     return "\n".join(
         [
             *checkout,
-            "scripts/setup.sh",
+            " ".join(["scripts/setup.sh", *experiment.extras]),
             f"FOLDER=PATH/TO/{directory.name}  # that of this page",
-            f'.venv/bin/python -m experiments.{name} --config "$FOLDER/config.json"',
+            f'.venv/bin/python -m experiments.{experiment.name} --config "$FOLDER/config.json"',
             "",
             "# the same, and every number compared with those of this run",
             '.venv/bin/python -m experiments.reproduce "$FOLDER"',

@@ -20,7 +20,7 @@ from experiments.computing import Run
 from experiments.experiment import Experiment, Sweep, Whole, load
 from rnn_jax import config as configs
 from rnn_jax import results
-from rnn_jax.sweep import use_all_cores
+from rnn_jax.sweep import num_cores, use_all_cores
 
 
 def main(experiment: Experiment, argv: list[str] | None = None) -> None:
@@ -111,12 +111,15 @@ def prepare(run: Run) -> dict:
     use_all_cores()
     jax.config.update("jax_enable_x64", getattr(run.config, "dtype", "float32") == "float64")
     compilation_cache.use()
+    cores = {"cores": num_cores()} if run.experiment.depends_on_cores else {}
     return results.environment_record(
+        run.experiment.packages,
         experiment=run.experiment.name,
         config_hash=configs.content_hash(run.config),
         code_hash=code_hash(run.experiment),
         matmul_precision=getattr(run.config, "precision", jax.default_matmul_precision.value),
         seed=getattr(run.config, "seed", None),
+        **cores,
     )
 
 

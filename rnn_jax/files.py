@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and files of JSON rows that grow."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -42,14 +43,10 @@ def append_row(path: Path, row: dict) -> None:
         end = os.lseek(file, 0, os.SEEK_END)
         if end and os.pread(file, 1, end - 1) != b"\n":  # a row cut short, by a full disk
             data = b"\n" + data
-        os.write(file, data)
+        if os.write(file, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(file)
-
-
-def write_rows(path: Path, rows: list[dict]) -> None:
-    """Write rows of JSON, whole or not at all."""
-    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def read_rows(path: Path) -> list[dict]:

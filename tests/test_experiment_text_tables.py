@@ -397,7 +397,7 @@ def test_cells_keep_their_colours_in_every_figure(whole):
 
 def test_the_dataset_here_is_the_one_that_a_run_makes():
     """Names and dimensions: what is made by hand above does not drift from what is measured."""
-    from experiments.text_classification import run
+    from experiments.text_classification import layout
 
-    assert {name: dims for name, (dims, _, _) in run.MEANINGS.items()} == DIMS
-    assert run.FLOW[0] == ("flow_row", "layer", "time") and run.CUT == CUT
+    assert {name: dims for name, (dims, _, _) in layout.MEANINGS.items()} == DIMS
+    assert layout.FLOW[0] == ("flow_row", "layer", "time") and layout.CUT == CUT

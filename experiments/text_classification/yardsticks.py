@@ -8,6 +8,7 @@ chosen on the validation split, as the networks' learning rate is.
 import importlib.util
 import sys
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
@@ -23,13 +24,15 @@ def warn_if_missing(config: Config) -> None:
     asked = [model for model in config.models if model in YARDSTICKS]
     if asked and importlib.util.find_spec("sklearn") is None:
         print(
-            f"scikit-learn is not installed: {' and '.join(asked)} stay unknown (the extra text: "
-            "scripts/setup.sh text)",
+            f"scikit-learn is not installed: {' and '.join(asked)} stay unknown in this run "
+            "(the extra text has it: scripts/setup.sh text; then --force)",
             file=sys.stderr,
         )
 
 
-def fit(config: Config, name: str, data: TextData) -> dict[str, float]:
+def fit(
+    config: Config, name: str, data: TextData, say: Callable[[str], None] = print
+) -> dict[str, float]:
     """Fit a yardstick: accuracy and loss (nats a text) on validation and test, parameters.
 
     Returns nothing where scikit-learn is not installed.
@@ -46,7 +49,8 @@ def fit(config: Config, name: str, data: TextData) -> dict[str, float]:
     splits = {split: _as_read(config, given) for split, given in data.splits.items()}
     try:
         features = {"train": vectorizer.fit_transform(splits["train"].texts)}
-    except ValueError:  # no token occurs twice
+    except ValueError as error:  # no token occurs in two texts, say
+        say(f"not fitted: {str(error).splitlines()[0]}")
         return {}
     features |= {
         split: vectorizer.transform(splits[split].texts) for split in ("validation", "test")

@@ -47,6 +47,10 @@ def main(argv: list[str] | None = None) -> None:
             return
         with results.claim(run.directory):
             if check(run):
+                try:
+                    run.experiment.check(run.config)
+                except ValueError as error:
+                    configs.leave(f"it cannot be mended: {error}", code=1)
                 record = running.prepare(run)
                 results.check_goes_on(run.directory, run.config, record)
                 mend(run)  # killed from here on: the same command goes on

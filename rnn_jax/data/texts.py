@@ -122,6 +122,16 @@ def make_text_data(
                 f"{origin}: the {split} split has 0 of the {total} texts; allowed: at least 1 text "
                 "in each of train, validation, test (more texts, or a split of your own)"
             )
+    known = set(splits["train"].labels.tolist())
+    for split in ("validation", "test"):
+        unknown = sorted(set(splits[split].labels.tolist()) - known)
+        if unknown:
+            raise ValueError(
+                f"{origin}: no text of the train split has the label {class_names[unknown[0]]!r}, "
+                f"which is in {split}; allowed: labels that are in train"
+            )
+    if len(known) < 2:
+        raise ValueError(f"{origin}: the train split has one class; allowed: at least 2 classes")
     counts = ", ".join(f"{split} {len(splits[split].texts)}" for split in SPLITS)
     source = f"{origin}; {counts} texts; content {content_hash(class_names, splits)}"
     return TextData(name, source, tuple(class_names), {split: splits[split] for split in SPLITS})

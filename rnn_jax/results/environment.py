@@ -14,20 +14,30 @@ from pathlib import Path
 import jax
 
 PACKAGES = ("rnn-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "xarray", "zarr")
-SHOWS_ONLY = ("plotting/*", "results/*", "files.py", "plot.py", "table.py", "findings.py")
+SHOWS_ONLY = (
+    "plotting/*",
+    "results/*",
+    *(
+        f"{name}.py"
+        for name in ("plot", "table", "findings", "choice", "reach", "times", "join", "predict")
+    ),
+)
 BUT = ("results/blocks.py",)  # it says where in the dataset a number goes
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def environment_record(**more) -> dict:
-    """Describe the process that computes: JSON-ready; ``more`` adds to it or corrects it."""
+def environment_record(packages: tuple[str, ...] = (), **more) -> dict:
+    """Describe the process that computes: JSON-ready; ``more`` adds to it or corrects it.
+
+    packages: those whose versions are recorded beside PACKAGES.
+    """
     device = jax.devices()[0]
     return {
         "command": shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]),
         "commit": _git("rev-parse", "HEAD"),
         "uncommitted_changes": bool(_git("status", "--porcelain")),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: _version(name) for name in (*PACKAGES, *packages)},
         "machine": platform.platform(),
         "processor": processor_name(),
         "device": device.device_kind,

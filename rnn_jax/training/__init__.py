@@ -9,12 +9,12 @@ checkpoints.py   the last few states and the best
 
 from rnn_jax.training.checkpoints import CheckpointError, Checkpoints
 from rnn_jax.training.loop import (
-    CHECKPOINTS,
     ROWS,
     Plan,
     Progress,
     Training,
     best_epoch,
+    checkpoints_in,
     evaluate,
     restore_params,
     train,
@@ -24,7 +24,6 @@ from rnn_jax.training.optimizer import OptimizerSettings, init_optimizer, make_o
 from rnn_jax.training.step import TrainState, init_state, make_eval_step, make_train_step
 
 __all__ = [
-    "CHECKPOINTS",
     "ROWS",
     "CheckpointError",
     "Checkpoints",
@@ -36,6 +35,7 @@ __all__ = [
     "TrainState",
     "Training",
     "best_epoch",
+    "checkpoints_in",
     "classification",
     "evaluate",
     "init_optimizer",

@@ -1,15 +1,18 @@
 """Checkpoints of a training, by orbax: the last few and the best, none of them torn.
 
     folder/<step>/          what orbax wrote
-    folder/<step>.json      our mark, written last: the digest of every file, and what it belongs to
+    folder/<step>.json      our mark, written last: the digest of every file, what it belongs to,
+                            how long the training's log was then and the digest of so much of it
 
-A checkpoint counts by its mark alone, and its files are read only once they are those of the mark:
-one that was torn or altered is removed, and the one before it taken.
+A checkpoint counts by its mark alone, and its files are read only once they, and the log, are those
+of the mark: one that was torn or altered is removed, and the one before it taken.
 """
 
+import errno
 import hashlib
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +33,7 @@ class Checkpoints(NamedTuple):
     """The checkpoints in a folder."""
 
     folder: Path
+    log: Path  # rows of the training: a checkpoint and the log up to it belong together
     belongs_to: str  # a hash: of what trained, on what
     keep_last: int = 2  # at least: one is being written while the one before it counts
     warn: Callable[[str], None] = print
@@ -47,15 +51,25 @@ class Checkpoints(NamedTuple):
         tree = jax.device_get(state)
         step = int(tree.step)
         self._remove(step)  # a torn one, or one from before what this training was begun anew
-        with self._manager() as manager:
-            manager.save(
-                step,
-                args=ocp.args.PyTreeSave(_named(tree)),
-                metrics={"score": -math.inf if score is None else score},
-                force=True,
-            )
-            kept = set(manager.all_steps())
-        record = {"belongs_to": self.belongs_to, "files": _digests(self.folder / str(step))}
+        try:
+            with self._manager() as manager:
+                manager.save(
+                    step,
+                    args=ocp.args.PyTreeSave(_named(tree)),
+                    metrics={"score": -math.inf if score is None else score},
+                    force=True,
+                )
+                kept = set(manager.all_steps())
+        except (ValueError, RuntimeError) as error:  # what tensorstore makes of a full disk
+            reason = str(error).splitlines()[0][:200]
+            raise OSError(errno.EIO, reason, str(self.folder / str(step))) from None
+        log_bytes = self.log.stat().st_size if self.log.exists() else 0
+        record = {
+            "belongs_to": self.belongs_to,
+            "files": _digests(self.folder / str(step)),
+            "log_bytes": log_bytes,
+            "log_digest": self._log_digest(log_bytes),
+        }
         write_text(self._mark(step), json.dumps(record, indent=1) + "\n")
         for mark in self.folder.glob("*.json"):
             if int(mark.stem) not in kept:
@@ -84,8 +98,13 @@ class Checkpoints(NamedTuple):
                 f"the checkpoint {self.folder / str(step)} belongs to {record['belongs_to']}; "
                 f"allowed: {self.belongs_to}, of these settings and this data"
             )
+        damaged = []
         if record["files"] != _digests(self.folder / str(step)):
-            self.warn(f"damaged checkpoint, not used: {self.folder / str(step)}")
+            damaged.append(f"checkpoint {self.folder / str(step)}")
+        if record["log_digest"] != self._log_digest(record["log_bytes"]):
+            damaged.append(f"log {self.log}")
+        if damaged:
+            self.warn(f"damaged, not used: {', '.join(damaged)}")
             return None
         named = _named(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like))
         restore_args = ocp.checkpoint_utils.construct_restore_args(named)
@@ -107,9 +126,20 @@ class Checkpoints(NamedTuple):
             self._remove(step)
         return None
 
+    def cut_log(self, step: int) -> None:
+        """Cut the log back to where it was when this step was kept; to nothing at step 0."""
+        record = self._record(step)
+        if self.log.exists():
+            os.truncate(self.log, record["log_bytes"] if record and step else 0)
+
     def clear(self) -> None:
         """Remove them all."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _log_digest(self, num_bytes: int) -> str:
+        """Hash the beginning of the log; "" where it is shorter."""
+        data = self.log.read_bytes()[:num_bytes] if self.log.exists() else b""
+        return hashlib.sha256(data).hexdigest() if len(data) == num_bytes else ""
 
     def _mark(self, step: int) -> Path:
         return self.folder / f"{step}.json"
@@ -117,7 +147,8 @@ class Checkpoints(NamedTuple):
     def _record(self, step: int) -> dict | None:
         try:
             record = json.loads(self._mark(step).read_text())
-            return {key: record[key] for key in ("belongs_to", "files")}
+            keys = ("belongs_to", "files", "log_bytes", "log_digest")
+            return {key: record[key] for key in keys}
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -2,7 +2,8 @@
 
 Everything that changes is in the state, and the order of the data is a pure function of seed and
 epoch. So a training that was killed goes on from its last checkpoint, its log is cut back to that
-step, and both come out bit for bit as if nothing had happened.
+step, and both come out bit for bit as if nothing had happened: on a CPU with as many cores; on a
+GPU with XLA_FLAGS=--xla_gpu_deterministic_ops=true.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.data.batching import Batches
-from rnn_jax.files import append_row, read_rows, write_rows
+from rnn_jax.files import append_row, read_rows
 from rnn_jax.training.checkpoints import Checkpoints
 from rnn_jax.training.losses import Sums, Task, add
 from rnn_jax.training.step import (
@@ -59,7 +60,14 @@ class Training(NamedTuple):
 
     def checkpoints(self, warn: Callable[[str], None] = print) -> Checkpoints:
         """Return what is kept of it."""
-        return Checkpoints(self.folder / CHECKPOINTS, self.belongs_to, self.keep_last, warn)
+        return checkpoints_in(self.folder, self.belongs_to, self.keep_last, warn)
+
+
+def checkpoints_in(
+    folder: Path, belongs_to: str, keep_last: int = 2, warn: Callable[[str], None] = print
+) -> Checkpoints:
+    """Return what is kept of the training in a folder."""
+    return Checkpoints(folder / CHECKPOINTS, folder / ROWS, belongs_to, keep_last, warn)
 
 
 class Progress(NamedTuple):
@@ -99,8 +107,8 @@ def train(
     checkpoints = training.checkpoints(warn)
     state = _begin(training, checkpoints, params_key)
     step = int(state.step)
-    kept = [row for row in read_rows(rows_path) if row["step"] <= step] if step else []
-    write_rows(rows_path, kept)
+    checkpoints.cut_log(step)
+    has_stopped = any(row["event"] == "stopped" for row in read_rows(rows_path))
 
     def log(**row) -> None:
         append_row(rows_path, row)
@@ -111,7 +119,7 @@ def train(
     if step == 0:
         _probe(training, state, log)
     num_tokens = 0
-    while step < num_steps and not state.is_stopped(plan.patience):
+    while step < num_steps and not has_stopped:
         epoch = step // steps_per_epoch
         order = training.batches.epoch(training.order_seed, epoch)
         for place in range(step % steps_per_epoch, steps_per_epoch):
@@ -120,9 +128,8 @@ def train(
             step += 1
             num_tokens += int(batch.lengths.sum())
             is_end = place + 1 == steps_per_epoch
-            is_stopped = False
             if is_end or step % plan.log_every == 0:
-                is_stopped = state.is_stopped(plan.patience)
+                has_stopped = state.is_stopped
                 row = _row(state.recent, int(state.skipped))
                 log(event="steps", step=step, epoch=epoch + 1, **row)
                 report(
@@ -130,22 +137,23 @@ def train(
                 )
                 num_tokens = 0
                 state = state._replace(recent=no_totals(state.recent.norm_before.dtype))
-            if is_stopped:
-                log(event="stopped", step=step, epoch=epoch + 1, skipped=int(state.skipped))
+            if has_stopped:
+                stopped_at = int(state.stopped_at)
+                log(event="stopped", step=step, stopped_at=stopped_at, skipped=int(state.skipped))
                 warn(
-                    f"stopped at step {step} of {num_steps}: the gradient of {plan.patience} steps "
-                    "in a row was not finite; a smaller learning rate or a clip may help"
+                    f"stopped at step {stopped_at} of {num_steps}: the gradient of {plan.patience} "
+                    "steps in a row was not finite; a smaller learning rate or a clip may help"
                 )
             if plan.probe_every and step % plan.probe_every == 0 and not is_end:
                 _probe(training, state, log)
             score = None
-            if is_end and not is_stopped:
+            if is_end and not has_stopped:
                 if plan.probe_every:
                     _probe(training, state, log)
                 score, state = _end_epoch(training, state, epoch + 1, log)
-            if is_end or is_stopped or step % plan.checkpoint_every == 0:
+            if is_end or has_stopped or step % plan.checkpoint_every == 0:
                 checkpoints.save(state, score)
-            if is_stopped:
+            if has_stopped:
                 break
     return read_rows(rows_path)
 

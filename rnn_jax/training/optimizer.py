@@ -40,7 +40,7 @@ class OptimizerSettings(NamedTuple):
     clip: Clip = "none"
     clip_at: float = 1.0  # the clip's one number: a value, a norm or a percentile
     weight_decay: float = 0.0  # per step, times the learning rate
-    schedule: Shape = "constant"  # of the learning rate, down to 0 at the last step
+    schedule: Shape = "constant"  # of the learning rate, to reach 0 after the last step
     warmup_steps: int = 0  # in which the learning rate rises from 0
 
 

@@ -1,7 +1,7 @@
 """One training step: a pure function of (state, batch), jitted, its state donated.
 
 A step whose loss or gradient is not finite changes nothing but its counts. After ``patience`` of
-them in a row no step changes anything any more: ``state.is_stopped(patience)``.
+them in a row the training has stopped: no step changes anything any more.
 """
 
 import functools
@@ -40,12 +40,14 @@ class TrainState(NamedTuple):
     optimizer: optax.OptState
     skipped: Array  # int32
     skipped_in_a_row: Array  # int32
+    stopped_at: Array  # int32, the step at which too many were; 0: none was
     recent: Totals  # since the log's last row
     epoch: Totals  # since the epoch began
 
-    def is_stopped(self, patience: int) -> bool:
+    @property
+    def is_stopped(self) -> bool:
         """Tell whether so many steps in a row were skipped that none changes anything any more."""
-        return int(self.skipped_in_a_row) >= patience
+        return int(self.stopped_at) > 0
 
 
 def init_state(task: Task, optimizer: Any, key: Key, learning_rate: float) -> TrainState:
@@ -61,7 +63,8 @@ def _make_init(task: Task, optimizer: optax.GradientTransformation) -> Callable:
         zero = jnp.zeros((), jnp.int32)
         first = init_optimizer(optimizer, params, learning_rate)
         dtype = recorded_norms(first)[0].dtype
-        return TrainState(zero, params, first, zero, zero, no_totals(dtype), no_totals(dtype))
+        totals = no_totals(dtype)
+        return TrainState(zero, params, first, zero, zero, zero, totals, totals)
 
     return jax.jit(init)
 
@@ -98,7 +101,8 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         norm_before, norm_after = recorded_norms(optimizer_state)
         is_finite = jnp.isfinite(sums.loss) & jnp.isfinite(norm_before)
-        takes = is_finite & (state.skipped_in_a_row < patience)
+        goes_on = state.stopped_at == 0
+        takes, skips = goes_on & is_finite, goes_on & ~is_finite
 
         def taken(new, old):
             return jax.tree.map(lambda a, b: jnp.where(takes, a, b), new, old)
@@ -111,12 +115,15 @@ def make_train_step(
             norm_before,
             jnp.int32(norm_after != norm_before),
         )
+        step = state.step + 1
+        in_a_row = jnp.where(takes, 0, state.skipped_in_a_row + skips)
         return TrainState(
-            state.step + 1,
+            step,
             taken(params, state.params),
             taken(optimizer_state, state.optimizer),
-            state.skipped + ~takes,
-            jnp.where(takes, 0, state.skipped_in_a_row + 1),
+            state.skipped + skips,
+            in_a_row,
+            jnp.where(skips & (in_a_row >= patience), step, state.stopped_at),
             taken(_with(state.recent, found), state.recent),
             taken(_with(state.epoch, found), state.epoch),
         )

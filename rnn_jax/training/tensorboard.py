@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def tensorboard_writer(folder: Path) -> Callable[[dict], None]:
-    """Return what writes a row of the log: every number in it, as <event>/<name> against step.
+def tensorboard_writer(folder: Path) -> tuple[Callable[[dict], None], Callable[[], None]]:
+    """Return (write, close): ``write(row)`` writes every number of a row as <event>/<name> by step.
 
     Raises:
       ValueError: tensorboardX is not installed.
@@ -27,4 +27,8 @@ def tensorboard_writer(folder: Path) -> Callable[[dict], None]:
                 writers[0].add_scalar(f"{row['event']}/{name}", value, row["step"])
         writers[0].flush()
 
-    return write
+    def close() -> None:
+        for writer in writers:
+            writer.close()
+
+    return write, close

@@ -1,0 +1,93 @@
+"""Several trainings at once, each in a thread with a device of its own, and who watches them."""
+
+import concurrent.futures
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import jax
+
+from experiments.experiment import Workplace
+from rnn_jax.training import Progress
+
+Result = TypeVar("Result")
+MOST = 8  # at once: each device compiles for itself
+
+
+def on_devices(
+    work: Callable[[int], Result], indices: Iterable[int]
+) -> Iterator[tuple[int, Result]]:
+    """Yield (index, work(index)) as each ends; on every local device one at a time."""
+    indices = list(indices)
+    free: queue.Queue = queue.Queue()
+    for device in jax.local_devices()[: max(1, min(len(indices), MOST))]:
+        free.put(device)
+
+    def on_one(index: int) -> Result:
+        device = free.get()
+        try:
+            with jax.default_device(device):
+                return work(index)
+        finally:
+            free.put(device)
+
+    pool = concurrent.futures.ThreadPoolExecutor(free.qsize())
+    pending = {pool.submit(on_one, index): index for index in indices}
+    try:
+        while pending:
+            # with a pause: a signal is seen at once
+            done, _ = concurrent.futures.wait(pending, 0.1, concurrent.futures.FIRST_COMPLETED)
+            for future in done:
+                yield pending.pop(future), future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class StoppedError(Exception):
+    """Another training failed: this one ends too."""
+
+
+class Watch:
+    """What the trainings that go on at once tell whoever watches; one a process."""
+
+    def __init__(self, workplace: Workplace):
+        self._workplace, self._lock, self._is_stopped = workplace, threading.Lock(), False
+        self._parts: dict[int, float] = {}
+        self._reads = [(time.perf_counter(), 0)]
+        self.log = workplace.log
+
+    def begin(self, index: int, name: str) -> None:
+        """Say that a training begins."""
+        with self._lock:
+            self._parts[index] = 0.0
+            self._workplace.report(sum(self._parts.values()), f"{name} begins: it compiles")
+
+    def report(self, index: int, name: str, num_epochs: int, progress: Progress) -> None:
+        """Say how far a training is, and how fast all of them are together."""
+        if self._is_stopped:
+            raise StoppedError
+        with self._lock:
+            self._parts[index] = progress.step / progress.num_steps
+            self._reads = [*self._reads[-20:], (time.perf_counter(), progress.num_tokens)]
+            (first, _), (last, _) = self._reads[0], self._reads[-1]
+            speed = sum(tokens for _, tokens in self._reads[1:]) / max(last - first, 1e-9)
+            words = (
+                f"{name} epoch {progress.epoch}/{num_epochs}: loss {progress.loss:.3f}, "
+                f"accuracy {progress.accuracy:.3f}; {speed / 1000:.0f}k tokens/s"
+            )
+            self._workplace.report(sum(self._parts.values()), words)
+
+    def say(self, name: str, line: str) -> None:
+        """Print a line about a training."""
+        self._workplace.say(f"{name}: {line}")
+
+    def done(self, index: int) -> None:
+        """Count a training as a whole one from here on."""
+        with self._lock:
+            self._parts.pop(index, None)
+
+    def stop(self) -> None:
+        """End those that go on, at their next report."""
+        self._is_stopped = True
