@@ -63,6 +63,9 @@ def measure_times(run: Run, work: Whole) -> None:
     try:
         results.load(run.timing_path)
     except results.StoreError:
+        if not work.num_steps(run.config):
+            results.Store.replace(run.timing_path, results.Blocks(xr.Dataset(), {}))
+            return
         with _progress("times", "steps", work.num_steps(run.config)) as bar:
             dataset = work.run(run.config, bar.advance)
         results.Store.replace(run.timing_path, results.Blocks(dataset, {}))

@@ -59,6 +59,7 @@ class Experiment(NamedTuple):
     findings: Callable[[xr.Dataset], list[str]]  # what came out, in words
     pictures: Callable[[xr.Dataset], dict[str, Picture]]  # by file name; imports matplotlib
     check: Callable[[Any], Any] = lambda config: None  # ValueError: what only the data can refuse
+    source: Callable[[Any], str] | None = None  # config -> the data's name, as in attrs["text"]
     timing: Whole | None = None  # times, measured once when all else is computed, and kept apart
     curves: Callable[[xr.Dataset], results.Curves] | None = None  # to choose from, in the report
     built_on: tuple[str, ...] = ()  # other experiments whose code its numbers come from

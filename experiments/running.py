@@ -66,7 +66,21 @@ def load_finished(run: Run) -> xr.Dataset:
     by, now = results.read_record(run.directory)["code_hash"], code_hash(run.experiment)
     note = "" if by == now else f" by other code ({by}, now {now})"
     print(f"finished before{note}: {run.directory}; --force computes it again", file=sys.stderr)
-    return load_intact(run)
+    dataset = load_intact(run)
+    for line in changed_data(run, dataset):
+        print(f"not the same: {line}", file=sys.stderr)
+    return dataset
+
+
+def changed_data(run: Run, dataset: xr.Dataset) -> list[str]:
+    """Say whether the data are others now than those of a dataset; nothing if they are gone."""
+    if run.experiment.source is None:
+        return []
+    with contextlib.suppress(ValueError):
+        now = run.experiment.source(run.config)
+        if now != dataset.attrs["text"]:
+            return [f"text {dataset.attrs['text']}, now {now}"]
+    return []
 
 
 def load_intact(run: Run) -> xr.Dataset:

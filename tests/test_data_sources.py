@@ -311,7 +311,9 @@ def test_a_data_set_of_tfds_is_found_by_name_and_by_folder(tmp_path):
         load_texts("demo/one", data_dir=tmp_path, text_column="body")
     with raises_one_line("label_column", "'kind'", "label, text"):
         load_texts("demo/one", data_dir=tmp_path, label_column="kind")
-    with raises_one_line("imdb_reviews", "rnn-jax[tf]", "file_format=array_record", '"imdb"'):
+    with raises_one_line(
+        "imdb_reviews", "rnn-jax[tf]", "file_format=array_record", "allowed: imdb, which"
+    ):
         load_texts("imdb_reviews", data_dir=tmp_path)
     with raises_one_line("imdb_reviews", str(tmp_path / "nowhere")):
         load_texts("imdb_reviews", data_dir=tmp_path / "nowhere")

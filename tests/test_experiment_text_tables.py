@@ -229,12 +229,12 @@ def test_what_is_not_known_is_a_dash():
     made = {t.name: t for t in table.tables(one)}
     assert set(made) == {"table", "costs", "settings", "reach"}
     elman, bigrams = (texts_of(made["table"], model=name) for name in ("elman", "bigrams"))
-    assert elman[2].endswith(" ± –") and elman[-1] == "0 of 1"
+    assert "±" not in elman[2] and elman[-1] == "0 of 1"
     assert bigrams[1] == "–" and bigrams[2] == "84.0" and bigrams[-1] == "–"
     assert texts_of(made["costs"], model="elman")[3] == "–"
     lone = make_dataset(("bag-of-words",), is_timed=False)
     assert {t.name for t in table.tables(lone)} == {"table", "costs"}
-    assert plot.pictures(lone) == {} and len(findings.findings(lone)) == 1
+    assert plot.pictures(lone) == {} and len(findings.findings(lone)) == 2
 
 
 def test_every_table_and_sentence_survives_nan(whole):
@@ -273,13 +273,15 @@ def test_many_settings_are_not_printed(whole):
 
 def test_rows_of_several_runs_are_one_table(whole):
     rows = [
-        {"data": data, "config": "abc", "commit": "1"} | row
+        {"data": data, "settings": "", "config": "abc", "commit": "1"} | row
         for data in ("first", "second")
         for row in table.summary_rows(whole)
     ]
     joined = table.summary_table(rows)
-    assert [title for title, _ in joined.groups()] == ["first (config abc)", "second (config abc)"]
-    assert results.to_csv(joined).startswith("data,config,commit,model,")
+    assert [title for title, _ in joined.groups()] == [
+        "first (config abc, commit 1)", "second (config abc, commit 1)"
+    ]  # fmt: skip
+    assert results.to_csv(joined).startswith("data,settings,config,commit,model,")
 
 
 def test_sru_beside_lstm_is_paired_by_turn_and_by_seed(whole):
@@ -312,7 +314,7 @@ def test_reach_is_the_furthest_step_with_a_tenth_left():
     assert elman["start_decades"] == -math.inf
     assert elman["end_decades"] == pytest.approx(-50 / 5.5)
     assert lstm["end_steps"] == lstm["T"] == 50
-    assert "Elman 5 (exactly 0) before training and 5 (10^-9.1)" in findings.findings(dataset)[2]
+    assert "Elman 5 (exactly 0) before training and 5 (10^-9.1)" in findings.findings(dataset)[3]
     flow.loc[{"seed": 1, "flow_row": slice(2, None)}] = np.nan  # both seeds of the mean, one ends
     dataset["stopped_at"].loc[{"seed": 1}] = 480
     assert [row["seeds"] for row in reach.reach_rows(dataset)] == [1, 1]
@@ -330,15 +332,28 @@ def test_sentences_say_when_a_yardstick_is_missed(whole):
     assert "The best gated cell, GRU, is " in said and "points above the best yardstick" in said
     accuracy = np.full((3, 3), 0.7)
     low = set_values(whole, "test_accuracy", "gru", accuracy + [-0.02, 0.0, 0.02])
-    assert findings.findings(low)[1].startswith(
+    assert findings.findings(low)[2].startswith(
         "The best gated cell, GRU, misses the best yardstick, bigrams: 14.0"
     )
     near = set_values(whole, "test_accuracy", "gru", accuracy + 0.15 + [-0.02, 0.0, 0.02])
-    assert "1.0 points above" in findings.findings(near)[1]
-    assert "less than a standard deviation over seeds" in findings.findings(near)[1]
+    assert "1.0 points above" in findings.findings(near)[2]
+    assert "less than a standard deviation over seeds" in findings.findings(near)[2]
     equal = set_values(whole, "test_accuracy", "gru", accuracy + 0.14)
-    assert "equals the best yardstick" in findings.findings(equal)[1]
+    assert "equals the best yardstick" in findings.findings(equal)[2]
     assert "No training stopped early, no step was skipped." in said
+
+
+def test_sentences_name_chance_and_rare_classes(whole):
+    assert findings.findings(whole)[1] == (
+        "The test split has 1000 texts: a standard error is up to 1.6 points."
+    )
+    counts = {"train": [5000, 2995, 5], "validation": [600, 400, 0], "test": [620, 379, 1]}
+    names = json.dumps(["intact", "swapped", "odd"])
+    known = whole.assign_attrs(class_counts=json.dumps(counts), class_names=names)
+    said = findings.findings(known)[1]
+    assert "'intact', most frequent in training, is 62.0 % of it." in said
+    assert "No better than that by two standard errors: Elman." in said
+    assert said.endswith("(texts in train / validation / test): 'odd' (5 / 0 / 1).")
 
 
 def test_sentences_name_what_stopped():
@@ -350,7 +365,7 @@ def test_sentences_name_what_stopped():
 
 def test_set_up_says_what_was_read_and_trained(whole):
     said = " ".join(findings.set_up(whole))
-    for words in ("1000 texts (test)", "(intact, swapped)", "12 training texts had to be cut",
+    for words in ("(intact, swapped)", "12 training texts had to be cut",
                   "8.0% of", "1200 steps of B = 64", "3 seeds each", "T = 128"):  # fmt: skip
         assert words in said
 
@@ -360,7 +375,8 @@ def test_every_figure_is_drawn(tmp_path):
     from rnn_jax.plotting import style
 
     stopped = [("elman", 0.003, 0), *[("gru", 0.003, seed) for seed in range(2)]]
-    dataset = make_dataset(rates=(0.003,), num_seeds=2, stopped=stopped, num_time=9, num_epochs=2)
+    rates = (0.003, 0.01)
+    dataset = make_dataset(rates=rates, num_seeds=2, stopped=stopped, num_time=9, num_epochs=2)
     dataset["log_carry_norm"].loc[{"model": "sru", "time": 0}] = -np.inf
     pictures = plot.pictures(dataset)
     style.save_figures({name: p.draw for name, p in pictures.items()}, dataset, tmp_path)

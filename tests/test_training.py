@@ -432,3 +432,20 @@ def test_nothing_compiles_after_the_first_epoch(tmp_path):
     )
     shapes = {b.tokens.shape for b in training(tmp_path).batches.epoch(7, 0)}
     assert sizes == [len(shapes)] * 4 and json.loads(json.dumps(rows)) == rows
+
+
+def test_an_epoch_whose_loss_is_not_finite_is_no_result(tmp_path):
+    def row(epoch, loss, accuracy):
+        return {"event": "epoch", "step": epoch, "epoch": epoch, "validation_loss": loss,
+                "validation_accuracy": accuracy}  # fmt: skip
+
+    rows = [row(1, 0.6, 0.5), row(2, float("nan"), 0.9), row(3, float("inf"), 0.9)]
+    assert best_epoch(rows)["epoch"] == 1
+    assert best_epoch(rows[1:]) is None
+    # a step that is finite may leave parameters whose loss is not
+    optimizer = make_optimizer(OptimizerSettings(rule="sgd"), 100)
+    rows = train(
+        training(tmp_path, learning_rate=1e38, optimizer=optimizer), warn=lambda line: None
+    )
+    assert not any(np.isfinite(r["validation_loss"]) for r in rows if r["event"] == "epoch")
+    assert best_epoch(rows) is None

@@ -56,12 +56,14 @@ def main(argv: list[str] | None = None) -> None:
         if of_run["code_hash"] != record["code_hash"]:
             unknown = ", with changes not committed" if of_run.get("uncommitted_changes") else ""
             differences.append(f"the run's code is that of commit {of_run.get('commit')}{unknown}")
+        differences += running.changed_data(run, before)
         _say_environment(differences)
         # one that was killed after it had computed all is not computed once more
         was_compared = (directory / COMPARISON).exists()
         now = running.compute(again, force=was_compared or not results.is_finished(directory))
         assert now is not None  # alone, it finishes
-        differences += _data_difference(before, now)
+        if run.experiment.source is None:
+            differences += _data_difference(before, now)
         comparisons = compare(before, now)
         verdict = overall(comparisons)
         _write(directory, run.directory, differences, comparisons, verdict)

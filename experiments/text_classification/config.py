@@ -1,4 +1,8 @@
-"""Classify texts with recurrent networks, and measure the gradient at every step as they learn."""
+"""Classify texts with recurrent networks, and measure the gradient at every step as they learn.
+
+Of its runs: python -m experiments.text_classification predict RUN "some text" classifies texts,
+python -m experiments.text_classification table RUN ... puts tables together.
+"""
 
 import math
 from dataclasses import dataclass

@@ -53,12 +53,7 @@ def load_corpus(config: Config) -> Corpus:
     Raises:
       ValueError: what is wrong with the data, in one line.
     """
-    data = load_texts(
-        config.data,
-        data_dir=config.data_dir,
-        text_column=config.text_column,
-        label_column=config.label_column,
-    )
+    data = read_texts(config)
     encoding = make_encoding(config.encoding, data.splits["train"].texts, config.max_vocabulary)
     encoded = {
         name: encode_texts(encoding, split, config.max_length)
@@ -70,6 +65,16 @@ def load_corpus(config: Config) -> Corpus:
         for name, split in encoded.items()
     }
     return Corpus(data, Reader(data.source, data.class_names, encoding), encoded, batches)
+
+
+def read_texts(config: Config) -> TextData:
+    """Read the texts of a config."""
+    return load_texts(
+        config.data,
+        data_dir=config.data_dir,
+        text_column=config.text_column,
+        label_column=config.label_column,
+    )
 
 
 def flow_batch(config: Config, corpus: Corpus) -> Batch:

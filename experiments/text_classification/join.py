@@ -3,7 +3,7 @@
 python -m experiments.text_classification table RUN ...
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -43,8 +43,10 @@ def main(argv: list[str]) -> None:
         record = results.read_record(directory)
         if not results.is_finished(directory):
             configs.leave(f"{directory} is not finished; its own command goes on", code=1)
+        config = cast(Config, run.config)
         origin = {
-            "data": cast(Config, run.config).data,
+            "data": config.data,
+            "settings": ", ".join(_settings(config)),
             "config": record["config_hash"],
             "commit": str(record.get("commit"))[:7] + "+" * bool(record["uncommitted_changes"]),
         }
@@ -56,3 +58,14 @@ def main(argv: list[str]) -> None:
             results.write_text(arguments.csv, results.to_csv(joined))
         except OSError as error:
             configs.leave(f"{arguments.csv}: {error.strerror}", code=1)
+
+
+def _settings(config: Config) -> list[str]:
+    """List what is not as by default."""
+    found = []
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.name not in ("data", "data_dir") and value != field.default:
+            text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            found.append(f"{field.name} {text}")
+    return found

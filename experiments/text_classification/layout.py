@@ -80,6 +80,7 @@ def plan(config: Config) -> Blocks:
             "text": corpus.source,
             "class_names": json.dumps(corpus.reader.class_names),
             "texts": json.dumps(splits),
+            "class_counts": json.dumps(_class_counts(corpus)),
             "vocabulary_size": corpus.reader.encoding.size,
             "median_length": int(np.median(np.diff(corpus.encoded["train"].starts))),
             "padding": corpus.batches["train"].padding,
@@ -90,6 +91,15 @@ def plan(config: Config) -> Blocks:
         steps = ("flow_row", flow_steps(config, corpus), {"long_name": "training step"})
         template = template.assign_coords(flow_step=steps)
     return Blocks(template, dict.fromkeys(CUT, 1))
+
+
+def _class_counts(corpus: Corpus) -> dict[str, list[int]]:
+    """Count the texts of each class, split by split."""
+    num_classes = len(corpus.reader.class_names)
+    return {
+        name: np.bincount(split.labels, minlength=num_classes).tolist()
+        for name, split in corpus.data.splits.items()
+    }
 
 
 def log_steps(config: Config, corpus: Corpus) -> np.ndarray:

@@ -40,13 +40,21 @@ def pictures(dataset: xr.Dataset) -> dict[str, Picture]:
             "and range over turns.",
             figures.time_against_length,
         )
-    drawn["accuracy_by_rate"] = Picture(
+    if dataset.sizes["learning_rate"] > 1:
+        drawn["accuracy_by_rate"] = _by_rate(rates)
+    return drawn
+
+
+def _by_rate(rates: dict[str, float]) -> Picture:
+    """Draw what each learning rate came to."""
+    from rnn_jax.plotting import text_classification as figures
+
+    return Picture(
         "Accuracy on the validation split at the best epoch against the learning rate; points: "
         "seeds (moved sideways a little), line: their mean. The rate of the highest mean is the "
         "one shown elsewhere, a seed without a result counted as 0.",
         partial(figures.accuracy_by_rate, networks=list(rates)),
     )
-    return drawn
 
 
 def _flows(dataset: xr.Dataset, rates: dict[str, float]) -> dict[str, Picture]:

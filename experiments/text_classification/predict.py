@@ -74,7 +74,7 @@ def main(argv: list[str]) -> None:
         texts = given or read_texts(arguments.file)
     except ValueError as error:
         configs.leave(str(error), code=1)
-    print(f"{name}; classes: {', '.join(reader.class_names)}", file=sys.stderr)
+    print(f"by {name}; classes: {', '.join(reader.class_names)}", file=sys.stderr)
     model = build_model(config, name.split("-rate")[0], reader)
     print("\t".join([*reader.class_names, "text"]))
     for text, row in zip(texts, probabilities(config, model, params, reader, texts), strict=True):
@@ -95,7 +95,7 @@ def read_texts(path: Path | None) -> list[str]:
     lines = text.removesuffix("\n").split("\n")
     replaced = sum("\ufffd" in line for line in lines) if b"\xef\xbf\xbd" not in data else 0
     if replaced:
-        print(f"{replaced} of {len(lines)} texts are no UTF-8: bytes replaced", file=sys.stderr)
+        print(f"not UTF-8, bytes replaced: {replaced} of {len(lines)} texts", file=sys.stderr)
     return [line.removesuffix("\r") for line in lines]
 
 
@@ -113,16 +113,20 @@ def choose(run: Run, reader: Reader, model: str | None):
     for _, name, training, step in sorted(found, reverse=True):
         checkpoints = checkpoints_in(
             folder / training,
-            belongs_to(config, reader.source, training),
+            belongs_to(config, reader, training),
             warn=lambda line: print(line, file=sys.stderr),
         )
         task = classification(build_model(config, name, reader))
         params = restore_params(checkpoints, task, optimizer, step)
         if params is not None:
             return training, params
+    if model not in (None, *config.networks) or not config.networks:
+        asked = repr(model) if model else "network"
+        raise ValueError(f"there is no {asked} in this run; allowed: {', '.join(config.networks)}")
     asked = f" of {model}" if model else ""
     raise ValueError(
-        f"{folder} has no checkpoint{asked} of a finished epoch; is it still training?"
+        f"{folder} has no whole checkpoint{asked} of an epoch with a result; the run's own command "
+        "goes on, of a finished run with --force"
     )
 
 
@@ -132,8 +136,8 @@ def probabilities(config: Config, model, params, reader: Reader, texts: list[str
     too_long = sum(len(tokens) > config.max_length for tokens in encoded)
     if too_long:
         print(
-            f"{too_long} of {len(texts)} texts are longer than the {config.max_length} "
-            f"{reader.encoding.kind}s that the model was trained on: the first ones are read",
+            f"cut, as in training, to the first {config.max_length} {reader.encoding.kind}s: "
+            f"{too_long} of {len(texts)} texts",
             file=sys.stderr,
         )
 

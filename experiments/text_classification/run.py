@@ -1,6 +1,7 @@
 """Config -> dataset: a block is a training, or the fit of a yardstick."""
 
 import functools
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -44,6 +45,9 @@ def check(config: Config) -> None:
         from rnn_jax.training.tensorboard import tensorboard_writer
 
         tensorboard_writer(Path())
+    cut = sum(split.num_cut for split in corpus.encoded.values())
+    cut_texts = f"; {cut} texts cut to {config.max_length} {config.encoding}s" if cut else ""
+    print(f"read: {corpus.source}{cut_texts}", file=sys.stderr)
     yardsticks.warn_if_missing(config)
 
 
@@ -94,6 +98,9 @@ def compute(config: Config, index: int, folder: Path, watch: Watch) -> dict[str,
     def warn(line: str) -> None:
         watch.say(name, line)
 
+    kept = training.checkpoints(warn).steps()
+    if kept:
+        watch.say(name, f"goes on from step {kept[-1]}")
     on_row, close = _row_writer(config, training, train_step, watch)
     try:
         rows, scalars = _train_and_test(config, training, report, on_row, warn)

@@ -114,8 +114,13 @@ def summary_table(rows: list[Row]) -> Table:
         f"which the test split itself picks and which describes the spread, no more. Val.: "
         f"validation, mean. Loss: of the test split, mean. {CHOICE}",
         group=lambda row: (row["data"], row["config"]) if is_joined else row["kind"],
-        group_title=(lambda row: f"{row['data']} (config {row['config']})") if is_joined else None,
+        group_title=_run_title if is_joined else None,
     )
+
+
+def _run_title(row: Row) -> str:
+    settings = f"; {row['settings']}" if row["settings"] else ""
+    return f"{row['data']} (config {row['config']}, commit {row['commit']}{settings})"
 
 
 def cost_table(dataset: xr.Dataset) -> Table:
@@ -191,8 +196,8 @@ def percent(fraction: float) -> str:
 
 
 def _with_spread(row: Row, key: str) -> str:
-    """Write mean ± deviation; a yardstick has no seeds."""
-    if row["kind"] == "yardstick" or math.isnan(row[key]):
+    """Write mean ± deviation; of one value, or a yardstick's, there is none."""
+    if row["kind"] == "yardstick" or math.isnan(row[f"{key}_std"]):
         return percent(row[key])
     return f"{percent(row[key])} ± {percent(row[f'{key}_std'])}"
 

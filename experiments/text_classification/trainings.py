@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from experiments.text_classification.config import Config
-from experiments.text_classification.corpus import flow_batch, load_corpus
+from experiments.text_classification.corpus import Reader, flow_batch, load_corpus
 from experiments.text_classification.layout import num_steps
 from experiments.text_classification.networks import build_model
 from rnn_jax.config import text_hash
@@ -27,12 +27,12 @@ def training_name(model: str, learning_rate: float, seed: int) -> str:
     return f"{model}-rate{learning_rate!r}-seed{seed}"  # in full: two rates are two folders
 
 
-def belongs_to(config: Config, source: str, name: str) -> str:
+def belongs_to(config: Config, reader: Reader, name: str) -> str:
     """Hash what a training's checkpoints depend on."""
     settings = asdict(config)
     for unrelated in UNRELATED:
         del settings[unrelated]
-    return text_hash(json.dumps([settings, source, name]))
+    return text_hash(json.dumps([settings, reader, name]))
 
 
 def make_training(config: Config, model: str, rate: float, seed: int, folder: Path) -> Training:
@@ -59,7 +59,7 @@ def make_training(config: Config, model: str, rate: float, seed: int, folder: Pa
         key=jax.random.fold_in(jax.random.key(config.seed), seed),
         order_seed=int(np.random.SeedSequence([config.seed, seed]).generate_state(1)[0]),
         folder=folder / name,
-        belongs_to=belongs_to(config, corpus.source, name),
+        belongs_to=belongs_to(config, corpus.reader, name),
         keep_last=config.keep_checkpoints,
         probe=probe,
     )

@@ -190,7 +190,7 @@ def accuracy_by_rate(dataset: xr.Dataset, networks: Sequence[str]) -> Figure:
     axes.set_xlim(rates.min() / 1.3, rates.max() * 1.3)
     _ticks_at(axes, rates)
     axes.yaxis.set_major_formatter(FuncFormatter(_percent))
-    axes.set_xlabel("highest learning rate")
+    axes.set_xlabel("learning rate (before the schedule lowers it)")
     axes.set_ylabel("accuracy on the validation split, best epoch")
     _legend_above(figure, axes)
     return figure

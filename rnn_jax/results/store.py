@@ -55,7 +55,10 @@ class Store:
         expected = _checksums(blocks)
         if found.sizes != blocks.sizes or checksums != expected:
             what = _difference(found, blocks, checksums, expected)
-            raise OtherDataError(f"{path} was begun with other data: {what}")
+            raise OtherDataError(
+                f"{path} was begun with other data: {what}; put the data back, or --force begins "
+                "it again and keeps this one beside"
+            )
 
     @classmethod
     def open(cls, path: Path) -> "Store":
@@ -199,7 +202,7 @@ def _open(path: Path) -> tuple[Blocks, dict[str, int]]:
 def _difference(before: Blocks, now: Blocks, old: dict, new: dict) -> str:
     if before.sizes != now.sizes:
         return f"blocks of {before.sizes}, now {now.sizes}"
-    for key in sorted(now.template.attrs):
+    for key in sorted(now.template.attrs, key=lambda key: (key != "text", key)):  # that names it
         texts = [str(blocks.template.attrs.get(key)) for blocks in (before, now)]
         if texts[0] != texts[1]:
             return f"{key} {texts[0]}, now {texts[1]}"

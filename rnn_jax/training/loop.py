@@ -6,6 +6,7 @@ step, and both come out bit for bit as if nothing had happened: on a CPU with as
 GPU with XLA_FLAGS=--xla_gpu_deterministic_ops=true.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,7 +55,7 @@ class Training(NamedTuple):
     key: Key  # parameters and dropout
     order_seed: int  # of the data
     folder: Path
-    belongs_to: str  # hash of all of the above: a checkpoint of something else is refused
+    belongs_to: str  # names all of the above: a checkpoint that has another name is refused
     keep_last: int = 2
     probe: Callable[[Params], np.ndarray] | None = None  # what a "flow" row holds
 
@@ -159,11 +160,13 @@ def train(
 
 
 def best_epoch(rows: list[dict]) -> dict | None:
-    """Choose the epoch by its validation accuracy, of equals the latest; None: none was finished.
+    """Choose the epoch by its validation accuracy, of equals the latest; None: none has a result.
 
-    Its checkpoint is the one that is kept as the best.
+    Its checkpoint is the one that is kept as the best. A loss that is not finite is no result.
     """
-    epochs = [row for row in rows if row["event"] == "epoch"]
+    epochs = [
+        row for row in rows if row["event"] == "epoch" and math.isfinite(row["validation_loss"])
+    ]
     return max(epochs, key=lambda row: (row["validation_accuracy"], row["step"]), default=None)
 
 
@@ -208,15 +211,16 @@ def _end_epoch(
     """Evaluate, write the epoch's row, and begin the next one's sums: (validation score, state)."""
     found = evaluate(training.task, state.params, training.validation)
     row = {f"train_{name}": value for name, value in _row(state.epoch, int(state.skipped)).items()}
-    score = float(found.correct / found.targets)
+    accuracy = float(found.correct / found.targets)
     log(
         event="epoch",
         step=int(state.step),
         epoch=epoch,
         validation_loss=found.loss / found.targets,
-        validation_accuracy=score,
+        validation_accuracy=accuracy,
         **row,
     )
+    score = accuracy if math.isfinite(found.loss) else -math.inf
     return score, state._replace(epoch=no_totals(state.epoch.norm_before.dtype))
 
 

@@ -60,7 +60,8 @@ def make_optimizer(settings: OptimizerSettings, num_steps: int) -> optax.Gradien
         raise ValueError("weight_decay with rule adam; allowed: adamw, the same with weight decay")
     if not 0 <= settings.warmup_steps < num_steps:
         raise ValueError(
-            f"warmup_steps is {settings.warmup_steps}; allowed: from 0, below {num_steps} steps"
+            f"warmup_steps is {settings.warmup_steps}; allowed: from 0, below "
+            f"{num_steps}, the steps of a training"
         )
     clip = optax.identity()
     if settings.clip != "none":

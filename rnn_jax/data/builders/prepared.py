@@ -153,11 +153,11 @@ def _find(name: str, data_dir: Path) -> Any:
         return tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir)
     except Exception:  # what TFDS raises here differs with what it finds
         known = name.split("/")[0].split(":")[0]
-        imdb = ' ("imdb" needs no preparation)' if known == "imdb_reviews" else ""
+        imdb = "imdb, which needs no preparation; or " if known == "imdb_reviews" else ""
         raise ValueError(
-            f"the TFDS data set {name!r} is not prepared in {data_dir}; allowed: one that is: with "
-            f'the extra pip install "rnn-jax[tf]", here or elsewhere, tfds build {known} '
-            f"--file_format={FORMAT} --data_dir=DIR{imdb}"
+            f"the TFDS data set {name!r} is not prepared in {data_dir}; allowed: {imdb}one that is:"
+            f' with the extra pip install "rnn-jax[tf]", here or elsewhere, tfds build {known} '
+            f"--file_format={FORMAT} --data_dir=DIR"
         ) from None
 
 
