@@ -23,7 +23,7 @@ import xarray as xr
 
 from experiments import running
 from experiments.experiment import load
-from experiments.text_classification import corpus, layout, predict, trainings
+from experiments.text_classification import corpus, layout, networks, predict, trainings
 from experiments.text_classification.config import NETWORKS, Config
 from experiments.verify import run as verify
 from rnn_jax import config as configs
@@ -87,11 +87,11 @@ def test_the_run_has_all_that_was_asked_for(finished):
     assert {"DONE", "report.html", "table.csv", "results.zarr", "timing.zarr", "trainings"} <= names
     assert "LSTM" in done.stdout and "results: " in done.stdout
     dataset = xr.open_zarr(directory / "results.zarr").load()
-    networks = dataset.sel(model=["elman", "lstm"])
+    trained = dataset.sel(model=["elman", "lstm"])
     for name in ("test_accuracy", "validation_accuracy", "loss", "log_carry_norm"):
-        assert np.isfinite(networks[name]).all(), name
+        assert np.isfinite(trained[name]).all(), name
     assert list(dataset["layer"].values) == ["1"]
-    losses = networks["train_loss"].mean(["model", "learning_rate", "seed"])
+    losses = trained["train_loss"].mean(["model", "learning_rate", "seed"])
     assert losses[-1] < losses[0]
     assert dataset.attrs["padding"] < 0.1
     config = configs.from_json(Config, (directory / "config.json").read_text())
