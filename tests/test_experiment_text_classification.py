@@ -23,12 +23,20 @@ import xarray as xr
 
 from experiments import running
 from experiments.experiment import load
-from experiments.text_classification import corpus, layout, networks, predict, trainings
+from experiments.text_classification import (
+    corpus,
+    layout,
+    networks,
+    predict,
+    trainings,
+    yardsticks,
+)
 from experiments.text_classification.config import NETWORKS, Config
 from experiments.verify import run as verify
 from rnn_jax import config as configs
 from rnn_jax.data import TextData, Texts
 from rnn_jax.files import read_rows
+from rnn_jax.sweep import num_cores
 from rnn_jax.training import init_state, make_train_step, restore_params
 
 ROOT = Path(__file__).parent.parent
@@ -114,6 +122,40 @@ def test_the_run_has_all_that_was_asked_for(finished):
         assert np.mean(found.argmax(1) == labels) == float(at["test_accuracy"])
         loss = -np.mean(np.log(found[np.arange(len(labels)), labels]))
         np.testing.assert_allclose(loss, float(at["test_loss"]), rtol=1e-5)
+
+
+def test_the_record_has_all_that_the_bits_depend_on(finished):
+    record = json.loads((finished[0] / "environment.json").read_text())
+    assert record["cores"] == num_cores()  # not among what may differ when a run goes on
+    assert {"scikit-learn", "orbax-checkpoint", "tensorflow-datasets"} <= record["packages"].keys()
+
+
+def test_without_scikit_learn_yardsticks_stay_unknown_and_a_line_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(yardsticks.importlib.util, "find_spec", lambda name: None)
+    yardsticks.warn_if_missing(Config())
+    assert "bag-of-words and bigrams stay unknown" in capsys.readouterr().err
+    assert yardsticks.fit(Config(), "bigrams", tiny(Config())) == {}
+    yardsticks.warn_if_missing(Config(models=("lstm",)))
+    assert capsys.readouterr().err == ""
+
+
+def test_yardsticks_read_no_further_than_networks_and_know_order_by_pairs():
+    pytest.importorskip("sklearn")
+    draw = random.Random(0)
+    texts = [
+        draw.choice(["a b c", "b a c"]) + " d" * 9 + draw.choice([" x", " y"]) for _ in range(200)
+    ]
+    labels = np.array([text.startswith("a") for text in texts], np.int32)
+    data = TextData(
+        "made",
+        "made",
+        ("b", "a"),
+        dict.fromkeys(("train", "validation", "test"), Texts(texts, labels)),
+    )
+    found = {n: yardsticks.fit(Config(max_length=9), n, data) for n in ("bag-of-words", "bigrams")}
+    assert found["bigrams"]["test_accuracy"] == 1
+    assert abs(found["bag-of-words"]["test_accuracy"] - 0.5) < 0.1
+    assert found["bag-of-words"]["num_parameters"] == 4 + 1  # a, b, c, d: x and y are cut off
 
 
 def test_a_run_whose_times_are_damaged_says_so(finished, tmp_path, capsys):

@@ -434,6 +434,22 @@ def test_nothing_compiles_after_the_first_epoch(tmp_path):
     assert sizes == [len(shapes)] * 4 and json.loads(json.dumps(rows)) == rows
 
 
+def test_tensorboard_files_have_the_numbers_of_the_log(tmp_path, whole):
+    pytest.importorskip("tensorboardX")
+    from rnn_jax.training.tensorboard import tensorboard_writer
+
+    write, close = tensorboard_writer(tmp_path)
+    for row in whole[1]:
+        write(row)
+    close()
+    (file,) = tmp_path.iterdir()
+    data = file.read_bytes()
+    for tag in (b"epoch/validation_accuracy", b"steps/gradient_norm_before_clip"):
+        assert data.count(tag) == sum(
+            row["event"].encode() == tag.split(b"/")[0] for row in whole[1]
+        )
+
+
 def test_an_epoch_whose_loss_is_not_finite_is_no_result(tmp_path):
     def row(epoch, loss, accuracy):
         return {"event": "epoch", "step": epoch, "epoch": epoch, "validation_loss": loss,
