@@ -33,6 +33,7 @@ from rnn_jax.training import (
     train,
 )
 
+MOST_MAPPINGS = 30_000
 _making = threading.Lock()  # two threads would build, and compile, the same network twice
 _fitting = threading.Lock()  # warnings are switched off for the whole process meanwhile
 
@@ -106,7 +107,18 @@ def compute(config: Config, index: int, folder: Path, watch: Watch) -> dict[str,
         rows, scalars = _train_and_test(config, training, report, on_row, warn)
     finally:
         close()
+        _make_room()
     return fill(config, scalars, rows)
+
+
+def _make_room() -> None:
+    """Forget compiled programs before their memory mappings come to Linux's limit of 65,530.
+
+    A run of many networks and shapes would: what is needed again is read from the cache on disk.
+    """
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        jax.clear_caches()
 
 
 def _train_and_test(
