@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from experiments.text_classification import (
     trainings,
     yardsticks,
 )
+from experiments.text_classification.at_once import on_devices
 from experiments.text_classification.config import NETWORKS, Config
 from experiments.verify import run as verify
 from rnn_jax import config as configs
@@ -376,3 +378,15 @@ def test_killed_at_random_moments_it_goes_on_to_the_same_bits(tmp_path, data, un
     assert b"Traceback" not in errors, errors
     logs, final, files = everything(tmp_path)
     assert logs == uninterrupted[0] and final == uninterrupted[1] and files == uninterrupted[2]
+
+
+def test_when_one_training_fails_the_others_end_too():
+    is_stopped = threading.Event()
+
+    def work(index):
+        if index == 0:
+            raise OSError("the disk is full")
+        assert is_stopped.wait(60)  # as a training that is told at its next report
+
+    with pytest.raises(OSError, match="full"):
+        list(on_devices(work, [0, 1, 2], is_stopped.set))

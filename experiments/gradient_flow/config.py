@@ -1,20 +1,12 @@
 """Sweep the recurrent weight and measure the gradient's norm at every time step."""
 
-import inspect
 import math
 from dataclasses import dataclass
 from typing import Literal
 
-from rnn_jax.cells import CELLS, Cell, gate_names
+from rnn_jax.cells import CELLS, gate_names
+from rnn_jax.cells.base import MEMORY_BIASES, memory_bias_keyword
 from rnn_jax.config import check_whole_numbers
-
-MEMORY_BIASES = ("forget_bias", "update_bias")  # keywords of init, of the gate that keeps the state
-
-
-def memory_bias_keyword(cell: Cell) -> str | None:
-    """Name the keyword of the cell's init that is that gate's bias; None where it has none."""
-    known = inspect.signature(cell.init).parameters
-    return next((name for name in MEMORY_BIASES if name in known), None)
 
 
 @dataclass(frozen=True)

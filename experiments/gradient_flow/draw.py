@@ -5,8 +5,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from experiments.gradient_flow.config import Config, memory_bias_keyword
+from experiments.gradient_flow.config import Config
 from rnn_jax.cells import CELLS, Cell, gate_names, hold_gates, initializers
+from rnn_jax.cells.base import memory_bias_keyword
 from rnn_jax.data.stdlib_source import random_windows, stdlib_source
 from rnn_jax.types import Array, Key
 

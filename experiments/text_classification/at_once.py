@@ -17,9 +17,12 @@ MOST = 8  # at once: each device compiles for itself
 
 
 def on_devices(
-    work: Callable[[int], Result], indices: Iterable[int]
+    work: Callable[[int], Result], indices: Iterable[int], stop: Callable[[], None]
 ) -> Iterator[tuple[int, Result]]:
-    """Yield (index, work(index)) as each ends; on every local device one at a time."""
+    """Yield (index, work(index)) as each ends; on every local device one at a time.
+
+    ``stop`` ends those that go on, when one has failed: they are waited for.
+    """
     indices = list(indices)
     free: queue.Queue = queue.Queue()
     for device in jax.local_devices()[: max(1, min(len(indices), MOST))]:
@@ -42,6 +45,7 @@ def on_devices(
             for future in done:
                 yield pending.pop(future), future.result()
     finally:
+        stop()
         pool.shutdown(cancel_futures=True)
 
 

@@ -67,13 +67,11 @@ def blocks(
             return compute(config, index, folder, watch)
 
     try:
-        for index, values in on_devices(work, wanted):
+        for index, values in on_devices(work, wanted, watch.stop):
             watch.done(index)
             yield index, values
     except CheckpointError as error:
         raise RunDirectoryError(f"{error}; {ANEW}") from None
-    finally:
-        watch.stop()
 
 
 def compute(config: Config, index: int, folder: Path, watch: Watch) -> dict[str, np.ndarray]:

@@ -73,7 +73,7 @@ def check(run: Run) -> list[str]:
             if missing and results.is_finished(run.directory):
                 damaged.append(f"{missing} blocks are missing")
             if is_whole and not damaged:
-                results.load(run.timing_path)  # that is it, then
+                computing.load(run)  # what is not whole says so: the times
     except results.StoreError as error:
         damaged.append(str(error))
     for name in damaged:

@@ -224,6 +224,15 @@ def init_blocks(
     return jnp.concatenate([initializer(k, shape, dtype) for k in keys], axis=-1)
 
 
+MEMORY_BIASES = ("forget_bias", "update_bias")  # keywords of init, of the gate that keeps the state
+
+
+def memory_bias_keyword(cell: Cell) -> str | None:
+    """Name the keyword of the cell's init that is that gate's bias; None where it has none."""
+    known = inspect.signature(cell.init).parameters
+    return next((name for name in MEMORY_BIASES if name in known), None)
+
+
 def memory_gate_bias(bias: float | Initializer, key: Key, hidden_size: int, dtype) -> Array:
     """Make a memory gate's bias [H] of a number or an initializer such as ``chrono(1000)``."""
     if callable(bias):

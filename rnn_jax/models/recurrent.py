@@ -1,11 +1,10 @@
 """One recurrent layer as a Linen module: a cell run over a batch in one direction or both."""
 
-import inspect
-
 import flax.linen as nn
 import jax.numpy as jnp
 
 from rnn_jax.cells import Cell, initializers
+from rnn_jax.cells.base import memory_bias_keyword
 from rnn_jax.recurrence import unroll
 from rnn_jax.types import Array
 
@@ -51,6 +50,5 @@ class RecurrentLayer(nn.Module):
         return tuple(read(direction) for direction in directions(self.is_bidirectional))
 
     def _memory_bias(self) -> dict[str, float]:
-        known = inspect.signature(self.cell.init).parameters
-        names = [name for name in ("forget_bias", "update_bias") if name in known]
-        return {} if self.memory_bias is None else dict.fromkeys(names, self.memory_bias)
+        keyword = memory_bias_keyword(self.cell)
+        return {} if self.memory_bias is None or not keyword else {keyword: self.memory_bias}
