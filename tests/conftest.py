@@ -61,6 +61,16 @@ def pytest_terminal_summary(terminalreporter):
         )
 
 
+@pytest.fixture(autouse=True)
+def settings_of_the_process():
+    """Undo what a command that runs in the test process sets: the next test means the old ones."""
+    settings = ("jax_enable_x64", "jax_default_matmul_precision")
+    before = {name: getattr(jax.config, name) for name in settings}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
 @pytest.fixture
 def getkey():
     """A function that returns another PRNG key at every call, the same ones in every run."""
