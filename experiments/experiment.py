@@ -62,6 +62,7 @@ class Experiment(NamedTuple):
     source: Callable[[Any], str] | None = None  # config -> the data's name, as in attrs["text"]
     timing: Whole | None = None  # times, measured once when all else is computed, and kept apart
     curves: Callable[[xr.Dataset], results.Curves] | None = None  # to choose from, in the report
+    texts: Callable[[xr.Dataset], dict[str, str]] | None = None  # title: text to read, as it is
     built_on: tuple[str, ...] = ()  # other experiments whose code its numbers come from
     packages: tuple[str, ...] = ()  # others that its numbers depend on, for the record
     extras: tuple[str, ...] = ()  # of pyproject.toml, that a run with all it can do needs

@@ -12,6 +12,7 @@ from rich.text import Text
 from experiments.experiment import Experiment
 from rnn_jax import results
 
+TEXTS = "samples.txt"
 OPENING = """from pathlib import Path
 from rnn_jax import results
 
@@ -44,6 +45,10 @@ def write(experiment: Experiment, dataset: xr.Dataset, directory: Path) -> None:
     pictures = experiment.pictures(dataset)
     drawings = {name: picture.draw for name, picture in pictures.items()}
     style.save_figures(drawings, dataset, directory / "figures")
+    texts = _texts(experiment, dataset)
+    if texts:
+        parts = (f"== {title} ==\n\n{text}\n" for title, text in texts.items())
+        results.write_text(directory / TEXTS, "\n".join(parts))
     results.write_text(directory / "report.html", report(experiment, dataset, directory))
 
 
@@ -52,6 +57,7 @@ def missing_files(experiment: Experiment, dataset: xr.Dataset, directory: Path) 
     tables = [table.name for table in experiment.tables(dataset)]
     names = [f"{name}.{kind}" for name in tables for kind in ("csv", "tex")]
     names += [f"figures/{name}.png" for name in experiment.pictures(dataset)]
+    names += [TEXTS] if _texts(experiment, dataset) else []
     files = [directory / name for name in [*names, "report.html"]]
     return [str(f.relative_to(directory)) for f in files if not f.exists() or not f.stat().st_size]
 
@@ -73,12 +79,17 @@ def report(experiment: Experiment, dataset: xr.Dataset, directory: Path) -> str:
             name: (picture.caption, (directory / "figures" / f"{name}.png").read_bytes())
             for name, picture in experiment.pictures(dataset).items()
         },
+        texts=_texts(experiment, dataset),
         tables=experiment.tables(dataset),
         environment=environment | {"work": _work(results.read_log(directory))},
         commands=_commands(experiment, environment, directory),
         opening=OPENING,
         dataset=dataset,
     )
+
+
+def _texts(experiment: Experiment, dataset: xr.Dataset) -> dict[str, str]:
+    return experiment.texts(dataset) if experiment.texts else {}
 
 
 def _work(log: list[dict]) -> str:

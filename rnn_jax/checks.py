@@ -45,6 +45,14 @@ def check_sequence(
     return xs, initial_carry, seq_lengths, _check_weight(recurrent_weight, xs.dtype)
 
 
+def check_resets(resets: Array, shape: tuple[int, ...]) -> Array:
+    """Check that ``resets`` is booleans of the shape [T, *batch]."""
+    given = f"{jnp.result_type(resets)} of shape {np.shape(resets)}"
+    if np.shape(resets) != shape or not jnp.issubdtype(jnp.result_type(resets), bool):
+        raise ValueError(f"resets is {given}; allowed: booleans of shape {shape}, [T, *batch]")
+    return jnp.asarray(resets)
+
+
 def check_tap(carry_tap: Carry, carry: Carry, num_steps: int) -> None:
     """Check that ``carry_tap`` is stacked like the carries of steps 1..T."""
     stacked = jax.tree.map(lambda a: jax.ShapeDtypeStruct((num_steps, *a.shape), a.dtype), carry)

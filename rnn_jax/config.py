@@ -160,7 +160,7 @@ def _first_message(box: str) -> str:
     if "╭" not in box:  # where the terminal has ASCII only: the title stands in a line of its own
         lines = lines[2:]
     message, *rest = re.split(r"[─-]{5,}", " ".join(lines))
-    message = re.sub(r"Error parsing ((settings|options): )?", "", message)
+    message = re.sub(r"Error parsing ((settings|options|\w*Arguments): )?", "", message)
     message = message.replace(". Expected one of", "; allowed:")
     missing = r"^Missing from [^:]*: *(\S+) (.*) \(required\)"  # a positional argument
     message = re.sub(missing, r"\1 is missing; allowed: \2", message)

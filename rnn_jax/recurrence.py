@@ -30,7 +30,14 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.cells.base import Cell, zeros_like
-from rnn_jax.checks import check_choice, check_max_norm, check_sequence, check_tap, check_whole
+from rnn_jax.checks import (
+    check_choice,
+    check_max_norm,
+    check_resets,
+    check_sequence,
+    check_tap,
+    check_whole,
+)
 from rnn_jax.clipping import norm_factor
 from rnn_jax.scaling import power_of_two
 from rnn_jax.types import Array, Carry, Drive, Gates, Params, Recurrent
@@ -42,6 +49,7 @@ class Steps(NamedTuple):
     drive: Drive
     valid: Array | None  # [T, B] bool; None: every step is valid
     tap: Carry | None  # zeros to differentiate by; None: no tap
+    reset: Array | None = None  # [T, B] bool: the carry is zero before the step; None: never
 
 
 class Saved(NamedTuple):
@@ -61,6 +69,14 @@ class StepGradients(NamedTuple):
     is_clipped: Array | None = None  # [B], whether a clip scaled all the others; None: no clip
 
 
+def restart(carry: Carry, step: Steps) -> Carry:
+    """Set the carry to zero before a step that begins anew; its own transpose."""
+    if step.reset is None:
+        return carry
+    reset = step.reset[..., None]
+    return jax.tree.map(lambda part: jnp.where(reset, 0, part), carry)
+
+
 def advance(cell: Cell, carry: Carry, recurrent: Recurrent, step: Steps) -> tuple[Carry, Array]:
     """Compute the element-wise part of one step; past a sequence's length the carry is frozen."""
     tap = zeros_like(carry) if step.tap is None else step.tap
@@ -78,6 +94,7 @@ def scan_plain(
     """Run all steps: what an unroll is, and the oracle of everything below."""
 
     def body(carry, step):
+        carry = restart(carry, step)
         return advance(cell, carry, cell.project_carry(params, carry, recurrent_weight), step)
 
     return jax.lax.scan(body, carry, steps, reverse=reverse)
@@ -89,6 +106,7 @@ def scan_saving(
     """Run all steps and return also, stacked, what ``adjoint_step`` needs of each."""
 
     def body(carry, step):
+        carry = restart(carry, step)
         recurrent = cell.project_carry(params, carry, recurrent_weight)
         (new_carry, output), pullback = linearize(cell, carry, recurrent, step)
         is_small = _num_bytes(pullback) <= _num_bytes(recurrent)
@@ -138,7 +156,7 @@ def adjoint_step(
     (through,) = transpose(d_recurrent)
     share = functools.reduce(operator.add, map(_dot, through, saved.carry))
     adjoint = jax.tree.map(lambda d, r: d + recurrent_weight * r, direct, through)
-    return adjoint, StepGradients(d_state, d_drive, d_recurrent, share)
+    return restart(adjoint, step), StepGradients(d_state, d_drive, d_recurrent, share)
 
 
 def scale_sequences(tree, power: Array, factor: Array):
@@ -205,7 +223,7 @@ def _fused_backward(cell, reverse, residuals, cotangents):
     over_time = jax.vjp(lambda p: cell.project_carry(p, saved.carry, recurrent_weight), params)[1]
     (params_grad,) = over_time(found.recurrent)
     weight_grad = jnp.sum(found.weight_share).astype(recurrent_weight.dtype)
-    steps_grad = Steps(found.drive, None, None if steps.tap is None else found.state)
+    steps_grad = Steps(found.drive, None, None if steps.tap is None else found.state, None)
     max_norm_grad = jax.tree.map(jnp.zeros_like, max_carry_norm)
     return params_grad, carry_grad, steps_grad, weight_grad, max_norm_grad
 
@@ -226,12 +244,19 @@ _clip_gradient.defvjp(
 
 
 def read_steps(
-    cell: Cell, params: Params, xs: Array, valid: Array | None, tap: Carry | None
+    cell: Cell,
+    params: Params,
+    xs: Array,
+    valid: Array | None,
+    tap: Carry | None,
+    resets: Array | None = None,
 ) -> Steps:
     """Project the inputs of all steps at once; what lies in padded places is never read."""
     if valid is not None:
         xs, tap = jax.tree.map(lambda a: jnp.where(valid[..., None], a, 0), (xs, tap))
-    return Steps(cell.project_inputs(params, xs), valid, tap)
+    if valid is not None and resets is not None:
+        resets = resets & valid  # a frozen carry stays
+    return Steps(cell.project_inputs(params, xs), valid, tap, resets)
 
 
 def valid_steps(xs: Array, seq_lengths: Array | None) -> Array | None:
@@ -249,6 +274,7 @@ def unroll(
     *,
     initial_carry: Carry | None = None,
     seq_lengths: Array | None = None,
+    resets: Array | None = None,
     reverse: bool = False,
     recurrent_weight: float | Array = 1.0,
     checkpoint_every: int | None = None,
@@ -268,6 +294,8 @@ def unroll(
       seq_lengths: valid steps of each sequence, integers [*batch], 0 <= n <= T; None means all T.
         Past a length outputs are zero and the carry stays frozen; padding (NaN included) reaches
         no value and no gradient. Length 0 gives the initial carry.
+      resets: booleans [T, *batch], by input time: the carry is set to zero before such a step is
+        read, as where a new document begins; no gradient passes. None: never.
       reverse: run from step T down to step 1; outputs stay indexed by input time.
       recurrent_weight: w, a scalar that multiplies the recurrent product; ``jax.vmap`` sweeps it.
       checkpoint_every: keep the carry every so many steps only and compute the steps between
@@ -295,6 +323,8 @@ def unroll(
         check_whole("checkpoint_every", checkpoint_every, 1)
     if carry_tap is not None:
         check_tap(carry_tap, initial_carry, xs.shape[0])
+    if resets is not None:
+        resets = check_resets(resets, xs.shape[:-1])
     if max_carry_norm is not None:
         check_choice("adjoint with max_carry_norm", adjoint, ("fused",))
         max_carry_norm = check_max_norm(max_carry_norm, xs.dtype)
@@ -307,6 +337,7 @@ def unroll(
         xs,
         initial_carry,
         seq_lengths,
+        resets,
         carry_tap,
         weight,
         max_carry_norm,
@@ -323,6 +354,7 @@ def _unroll(
     xs,
     carry,
     seq_lengths,
+    resets,
     tap,
     recurrent_weight,
     max_carry_norm,
@@ -338,7 +370,7 @@ def _unroll(
             )
         return scan_plain(cell, params, carry, steps, recurrent_weight, reverse)
 
-    parts = (xs, valid_steps(xs, seq_lengths), tap)
+    parts = (xs, valid_steps(xs, seq_lengths), tap, resets)
     if checkpoint_every is None or checkpoint_every >= xs.shape[0]:
         return segment(carry, parts)
     return _scan_segments(segment, carry, parts, xs.shape[0], checkpoint_every, reverse)

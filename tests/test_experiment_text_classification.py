@@ -23,6 +23,7 @@ import jax
 import xarray as xr
 
 from experiments import running
+from experiments.at_once import on_devices
 from experiments.experiment import load
 from experiments.text_classification import (
     corpus,
@@ -32,7 +33,6 @@ from experiments.text_classification import (
     trainings,
     yardsticks,
 )
-from experiments.text_classification.at_once import on_devices
 from experiments.text_classification.config import NETWORKS, Config
 from experiments.verify import run as verify
 from rnn_jax import config as configs

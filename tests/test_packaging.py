@@ -15,6 +15,7 @@ PIN = re.compile(r"""[a-z0-9][a-z0-9-]*==[0-9][0-9a-z.]*( ; python_version [<>=]
 # What `import rnn_jax` may take time and memory for; all else is imported where it is used.
 HEAVY = (
     "array_record",
+    "brotli",
     "matplotlib",
     "orbax",
     "ray",
@@ -23,6 +24,7 @@ HEAVY = (
     "tensorboardX",
     "tensorflow",
     "tensorflow_datasets",
+    "tokenizers",
     "torch",
     "tyro",
     "xarray",

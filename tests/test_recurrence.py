@@ -219,6 +219,69 @@ def test_two_parts_are_one_sequence(case, has_lengths, getkey):
         tree_allclose((last, jnp.concatenate([early, late])), whole)
 
 
+RESETS = np.zeros((T, 3), bool)
+RESETS[0, 0] = RESETS[3, 1] = RESETS[4, 1] = True  # the third sequence has none
+
+
+@one_case_a_cell
+@pytest.mark.parametrize(
+    "checkpoint_every, adjoint", [(None, "fused"), (4, "autodiff"), (4, "fused")]
+)
+def test_a_reset_begins_anew(case, checkpoint_every, adjoint, getkey):
+    """Values and gradients are those of the pieces between resets, each unrolled from zeros."""
+    arguments = draw(case, getkey, (3,))
+    readout = case.readout(getkey(), T, (3,))
+
+    def loss(run, arguments):
+        result = run(*arguments)
+        return readout(*result), result
+
+    def whole(params, xs, carry, w, tap):
+        keywords = {"checkpoint_every": checkpoint_every, "adjoint": adjoint}
+        return unroll(case.cell, params, xs, initial_carry=carry, recurrent_weight=w,
+                      carry_tap=tap, resets=RESETS, **keywords)  # fmt: skip
+
+    def pieces(params, xs, carry, w, tap):
+        lasts, outputs = [], []
+        for b in range(3):
+            at, ys = jax.tree.map(lambda leaf, b=b: leaf[b], carry), []
+            cuts = [0, *(t for t in range(1, T) if RESETS[t, b]), T]
+            for start, stop in itertools.pairwise(cuts):
+                if RESETS[start, b]:
+                    at = jax.tree.map(jnp.zeros_like, at)
+                place = (slice(start, stop), b)
+                part = jax.tree.map(lambda a, place=place: a[place], tap)
+                at, found = loop_unroll(case.step, params, at, xs[place], w=w, tap=part)
+                ys.append(found)
+            lasts.append(at)
+            outputs.append(jnp.concatenate(ys))
+        last = jax.tree.map(lambda *leaves: jnp.stack(leaves), *lasts)
+        return last, jnp.stack(outputs, 1)
+
+    found, expected = (
+        jax.value_and_grad(functools.partial(loss, run), has_aux=True)(arguments)
+        for run in (whole, pieces)
+    )
+    tree_allclose(found, expected)
+
+
+@one_case_a_cell
+def test_resets_go_with_lengths_and_reverse(case, getkey):
+    """A reset past a length leaves the frozen carry; backwards it comes before the step as read."""
+    params, xs, carry, *_ = draw(case, getkey, (3,))
+    lengths = np.array([T, 3, 0])
+    found = unroll(case.cell, params, xs, initial_carry=carry, seq_lengths=lengths, resets=RESETS)
+    first = np.zeros_like(RESETS)
+    first[0, 0] = True  # the only reset within a length
+    tree_equal(
+        found,
+        unroll(case.cell, params, xs, initial_carry=carry, seq_lengths=lengths, resets=first),
+    )
+    backwards = unroll(case.cell, params, xs, initial_carry=carry, resets=RESETS, reverse=True)
+    flipped = unroll(case.cell, params, xs[::-1], initial_carry=carry, resets=RESETS[::-1])
+    tree_allclose(backwards, (flipped[0], flipped[1][::-1]))
+
+
 @every_case
 def test_outputs_depend_on_no_later_input(case, getkey):
     """The gradient of y_t by x_s is exactly zero for s > t, and not at s = t."""
@@ -509,6 +572,14 @@ BAD_UNROLLS = {
         "(6, 4, 3)",
         "(5, 4, 3)",
     ),
+    "resets of whole numbers": (
+        {"resets": np.zeros((5, 4), int)},
+        "resets",
+        "int64",
+        "booleans",
+        "(5, 4)",
+    ),
+    "resets without time": ({"resets": np.zeros(4, bool)}, "resets", "(4,)", "(5, 4)"),
     "an unknown adjoint": ({"adjoint": "magic"}, "adjoint", "magic", "fused", "autodiff"),
     "checkpoint_every = 0": ({"checkpoint_every": 0}, "checkpoint_every", "0", "1"),
     "checkpoint_every = True": ({"checkpoint_every": True}, "checkpoint_every", "True"),

@@ -1,5 +1,6 @@
 """Training: the optimizer's chain, one step, the loop, what is kept and gone on with."""
 
+import functools
 import json
 import shutil
 
@@ -65,7 +66,7 @@ def training(folder, **changes):
         "optimizer": make_optimizer(SETTINGS, 100),
         "learning_rate": 0.05,
         "batches": make_batches(texts(50), 8),
-        "validation": make_batches(texts(20, seed=1), 8),
+        "validate": functools.partial(evaluate, TASK, batches=make_batches(texts(20, seed=1), 8)),
         "plan": Plan(num_epochs=3, log_every=3, probe_every=5, checkpoint_every=4, patience=3),
         "key": jax.random.key(5),
         "order_seed": 7,
@@ -218,9 +219,10 @@ def test_dropout_follows_the_key_and_the_step(getkey):
     params, batch, key = TASK.init(getkey()), some_batch(), getkey()
     sums = jax.jit(task.sums)
     first, second = jax.random.split(key)
-    assert float(sums(params, batch, first).loss) != float(sums(params, batch, second).loss)
-    tree_equal(sums(params, batch, first), sums(params, batch, first))
-    tree_equal(task.sums(params, batch, None), TASK.sums(params, batch, None))
+    losses = [float(sums(params, (), batch, key)[1].loss) for key in (first, second)]
+    assert losses[0] != losses[1]
+    tree_equal(sums(params, (), batch, first), sums(params, (), batch, first))
+    tree_equal(task.sums(params, (), batch, None), TASK.sums(params, (), batch, None))
 
 
 def test_metrics_add_up_whatever_the_batch_size(getkey):
@@ -340,7 +342,7 @@ def test_the_last_and_the_best_are_kept(whole):
     checkpoints = training(folder).checkpoints()
     assert checkpoints.steps() == sorted({20, 21, best["step"]})
     params = restore_params(checkpoints, TASK, make_optimizer(SETTINGS, 100), best["step"])
-    found = evaluate(TASK, params, training(folder).validation)
+    found = training(folder).validate(params)
     assert found.correct / found.targets == best["validation_accuracy"]
 
 

@@ -5,8 +5,6 @@ best epoch, where a training without one counts as 0; of equals the lowest rate.
 chooses nothing.
 """
 
-import math
-
 import numpy as np
 import xarray as xr
 
@@ -32,21 +30,3 @@ def chosen_rates(dataset: xr.Dataset) -> dict[str, float]:
         of_seeds = np.nan_to_num(accuracy.transpose("learning_rate", "seed").values)
         chosen[network] = float(rates[np.argmax(of_seeds.mean(axis=1))])
     return chosen
-
-
-def mean(values: np.ndarray) -> float:
-    """Average what is known; nan where nothing is."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else math.nan
-
-
-def spread(values: np.ndarray) -> float:
-    """Take the standard deviation (n - 1) of what is known; nan below two values."""
-    known = values[~np.isnan(values)]
-    return float(known.std(ddof=1)) if known.size > 1 else math.nan
-
-
-def median(values: np.ndarray) -> float:
-    """Take the median of what is known; nan where nothing is."""
-    known = values[~np.isnan(values)]
-    return float(np.median(known)) if known.size else math.nan

@@ -28,21 +28,39 @@ def reach_rows(dataset: xr.Dataset) -> list[Row]:
     for network, rate in chosen_rates(dataset).items():
         curves = flow_curves(dataset, network, rate, layer)
         stopped_at = dataset["stopped_at"].sel(model=network, learning_rate=rate).values
-        is_known = np.asarray(~np.isnan(curves).any(axis=-1))  # [seed, flow_row]
-        is_kept = np.asarray(is_known.any(axis=1))
-        if not is_kept.any():
+        found = reach_of_training(curves, stopped_at)
+        if found is None:
             continue
-        if (is_kept & np.isnan(stopped_at)).any():
-            is_kept = is_kept & np.isnan(stopped_at)
-        curves, is_known = curves[is_kept], is_known[is_kept]
-        last = [np.flatnonzero(known)[-1] for known in is_known]
-        ends = curves[np.arange(len(last)), last]
-        row = {"model": network, "learning_rate": rate, "layer": layer, "T": curves.shape[-1] - 1}
-        for stage, of_seeds in (("start", curves[is_known[:, 0], 0]), ("end", ends)):
-            row |= _reach(of_seeds, stage)
-        end_step = int(dataset["flow_step"].values[max(last)])
-        rows.append(row | {"end_step": end_step, "seeds": len(last)})
+        last, reach = found
+        row = {"model": network, "learning_rate": rate, "layer": layer}
+        end = {"end_step": int(dataset["flow_step"].values[last]), "seeds": reach.pop("seeds")}
+        rows.append(row | reach | end)
     return rows
+
+
+def reach_of_training(curves: np.ndarray, stopped_at: np.ndarray) -> tuple[int, Row] | None:
+    """Measure the reach before and after training, of the seeds that did not stop.
+
+    Args:
+      curves: ``ln ‖dL/dcarry_t‖ - ln ‖dL/dcarry_T‖`` [seed, measurement, time].
+      stopped_at: [seed], nan of those that did not stop; where all did, all of them count.
+    Returns:
+      The latest of each seed's last measurement, and T, start_ and end_ steps and decades, seeds;
+      None where nothing is known.
+    """
+    is_known = np.asarray(~np.isnan(curves).any(axis=-1))  # [seed, measurement]
+    is_kept = np.asarray(is_known.any(axis=1))
+    if not is_kept.any():
+        return None
+    if (is_kept & np.isnan(stopped_at)).any():
+        is_kept = is_kept & np.isnan(stopped_at)
+    curves, is_known = curves[is_kept], is_known[is_kept]
+    last = [int(np.flatnonzero(known)[-1]) for known in is_known]
+    ends = curves[np.arange(len(last)), last]
+    row: Row = {"T": curves.shape[-1] - 1}
+    for stage, of_seeds in (("start", curves[is_known[:, 0], 0]), ("end", ends)):
+        row |= _reach(of_seeds, stage)
+    return max(last), row | {"seeds": len(last)}
 
 
 def reach_table(rows: list[Row]) -> Table:

@@ -8,7 +8,8 @@ import math
 import numpy as np
 import xarray as xr
 
-from experiments.text_classification.choice import chosen_rates, mean, median, networks, spread
+from experiments.summaries import mean, median, spread, three_digits
+from experiments.text_classification.choice import chosen_rates, networks
 from experiments.text_classification.config import YARDSTICKS
 from experiments.text_classification.reach import reach_rows, reach_table
 from experiments.text_classification.times import (
@@ -16,7 +17,6 @@ from experiments.text_classification.times import (
     has_pair,
     pair_table,
     speed,
-    three_digits,
     times_table,
 )
 from rnn_jax.plotting.labels import cell_label

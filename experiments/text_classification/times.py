@@ -6,13 +6,8 @@ from functools import partial
 import numpy as np
 import xarray as xr
 
-from experiments.text_classification.choice import (
-    chosen_rates,
-    mean,
-    median,
-    networks,
-    spread,
-)
+from experiments.summaries import device_label, mean, median, spread, three_digits
+from experiments.text_classification.choice import chosen_rates, networks
 from rnn_jax.plotting.labels import cell_label
 from rnn_jax.results import Column, Row, Table
 
@@ -158,9 +153,7 @@ def device(dataset: xr.Dataset) -> str:
     """Name the device of the times; "" where nothing is timed."""
     if "step_seconds" not in dataset:
         return ""
-    attributes = dataset["step_seconds"].attrs
-    name, backend = str(attributes["device"]), str(attributes["backend"]).upper()
-    return f"a {backend}" if name.upper() == backend else f"{name} ({backend})"
+    return device_label(dataset["step_seconds"].attrs)
 
 
 def _milliseconds(network: str, row: Row) -> str:
@@ -171,8 +164,3 @@ def _range(row: Row) -> str:
     if math.isnan(row["ratio_lowest"]):
         return "–"
     return f"{row['ratio_lowest']:.2f} to {row['ratio_highest']:.2f}"
-
-
-def three_digits(value: float) -> str:
-    """Round to three digits, without an exponent below a million."""
-    return "–" if math.isnan(value) else f"{float(f'{value:.3g}'):.7g}"

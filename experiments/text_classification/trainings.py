@@ -14,7 +14,7 @@ from experiments.text_classification.layout import num_steps
 from experiments.text_classification.networks import build_model
 from rnn_jax.config import text_hash
 from rnn_jax.models import layer_flows, layer_names
-from rnn_jax.training import Plan, Training, classification, make_optimizer
+from rnn_jax.training import Plan, Training, classification, evaluate, make_optimizer
 
 TRAININGS = "trainings"  # their folder in a run directory
 UNRELATED = (  # to what a single training comes to
@@ -43,12 +43,13 @@ def make_training(config: Config, model: str, rate: float, seed: int, folder: Pa
     probe = None
     if config.flow_every and layer_names(network):
         probe = functools.partial(measure_flow, network, flow_batch(config, corpus))
+    task = classification(network)
     return Training(
-        task=classification(network),
+        task=task,
         optimizer=make_optimizer(config.optimizer, num_steps(config, corpus)),
         learning_rate=rate,
         batches=corpus.batches["train"],
-        validation=corpus.batches["validation"],
+        validate=lambda params: evaluate(task, params, corpus.batches["validation"]),
         plan=Plan(
             num_epochs=config.num_epochs,
             log_every=config.log_every,

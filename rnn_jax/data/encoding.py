@@ -1,7 +1,8 @@
-"""Texts as whole numbers: by byte, by character, by word.
+"""Texts as whole numbers: by byte, by byte pairs, by character, by word.
 
-Byte: the bytes of the UTF-8, V = 256; needs no vocabulary. Character: a code point. Word: of the
-lower-cased text, what ``WORDS`` finds. A vocabulary comes from the training texts alone; what is
+Byte: the bytes of the UTF-8, V = 256; needs no vocabulary. Bpe: bytes, and what is often found
+together as one token; see ``bpe.py``. Character: a code point. Word: of the lower-cased text, what
+``WORDS`` finds. A vocabulary comes from the training texts alone; of characters and words, what is
 not in it is index 0, the unknown symbol. Padding is 0 too: lengths tell it apart.
 """
 
@@ -16,9 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from rnn_jax.data.batching import Encoded, check_at_least
+from rnn_jax.data.bpe import make_bpe_encoder, make_pieces, train_merges
 from rnn_jax.data.texts import Texts
 
-KINDS = ("byte", "character", "word")
+KINDS = ("byte", "character", "word", "bpe")
 UNKNOWN = "\ufffd"  # how index 0 is decoded
 
 # In order: a line break of HTML, as IMDb's reviews have; a number with its points and commas;
@@ -30,20 +32,40 @@ WORDS = re.compile(r"<br\s*/?>|\d+(?:[.,]\d+)+|[^\W_]+(?:'[^\W_]+)*|[^\w\s]|_")
 class Encoding(NamedTuple):
     """How a text becomes tokens, and back; ``make_encoding`` makes it."""
 
-    kind: str  # "byte" | "character" | "word"
-    vocabulary: tuple[str, ...]  # of character and word: symbol of index i + 1; () for byte
+    kind: str  # one of KINDS
+    vocabulary: tuple[str, ...]
+    """() for byte; character, word: symbol of index i + 1; bpe: the merge that makes 256 + i"""
 
     @property
     def size(self) -> int:
         """V: how many indices there are, the unknown symbol's included."""
-        return 256 if self.kind == "byte" else len(self.vocabulary) + 1
+        return len(self.vocabulary) + (256 if self.is_lossless else 1)
+
+    @property
+    def is_lossless(self) -> bool:
+        """Whether every text comes back as it was, and there is no unknown symbol."""
+        return self.kind in ("byte", "bpe")
 
     def encode(self, text: str) -> np.ndarray:
         """Return the tokens of a text, [n] int32; an empty text has none."""
         return _encoder(self)(text)
 
+    def encode_bytes(self, data: bytes) -> np.ndarray:
+        """Return the tokens of UTF-8; what is not UTF-8 is kept by byte alone, else U+FFFD."""
+        return bytes_encoder(self)(data)
+
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
-        r"""Return the text: exact for bytes, words joined by spaces; "\ufffd" for what is unknown.
+        r"""Return the text, words joined by spaces; "\ufffd" for what is unknown or no UTF-8.
+
+        Raises:
+          ValueError: one line, if a token is outside 0..V-1.
+        """
+        # half of a surrogate pair, which JSON can hold, is a character of its own
+        otherwise = "replace" if self.is_lossless else "surrogatepass"
+        return self.decode_bytes(tokens).decode("utf-8", otherwise)
+
+    def decode_bytes(self, tokens: Sequence[int] | np.ndarray) -> bytes:
+        """Return what tokens stand for, as bytes: those that were encoded, if it is lossless.
 
         Raises:
           ValueError: one line, if a token is outside 0..V-1.
@@ -53,10 +75,13 @@ class Encoding(NamedTuple):
         if wrong.size:
             raise ValueError(f"a token is {wrong[0]}; allowed: 0 to V - 1 = {self.size - 1}")
         if self.kind == "byte":
-            return tokens.astype(np.uint8).tobytes().decode("utf-8", "replace")
-        symbols = (UNKNOWN, *self.vocabulary)
-        joint = " " if self.kind == "word" else ""
-        return joint.join(symbols[token] for token in tokens.tolist())
+            return tokens.astype(np.uint8).tobytes()
+        pieces, joint = _pieces(self), b" " if self.kind == "word" else b""
+        return joint.join([pieces[token] for token in tokens.tolist()])
+
+    def piece(self, token: int) -> bytes:
+        """Return what one token stands for: part of a character's UTF-8, if it is lossless."""
+        return self.decode_bytes([token])
 
     def to_json(self) -> str:
         """Write it as one line of JSON."""
@@ -72,6 +97,7 @@ class Encoding(NamedTuple):
             is_sound &= all(isinstance(symbol, str) and symbol for symbol in symbols)
             is_sound &= len(set(symbols)) == len(symbols)
             is_sound &= kind != "byte" or not symbols
+            is_sound &= kind != "bpe" or len(make_pieces(symbols)) == 256 + len(symbols)
             is_sound &= kind != "character" or all(len(symbol) == 1 for symbol in symbols)
         except (ValueError, TypeError, KeyError):
             is_sound = False
@@ -88,28 +114,33 @@ def make_encoding(
     Args:
       kind: one of KINDS.
       texts: those of the training split, at least one.
-      max_vocabulary: how many symbols to keep, the unknown one not counted: V is one more.
+      max_vocabulary: how many symbols to keep, the unknown one not counted: V is one more. Of
+        bpe, V itself, at least 256; of byte, not used.
       min_count: leave out symbols that occur less often. With the default, 2, the training texts
-        have unknown symbols too (those that occur once), so their embedding is trained.
+        have unknown symbols too (those that occur once), so their embedding is trained. Of bpe,
+        how often a pair must occur to be merged.
     Raises:
       ValueError: one line, if a setting is out of range, or nothing is left to keep.
     """
     if kind not in KINDS:
         raise ValueError(f"the encoding is {kind!r}; allowed: {', '.join(KINDS)}")
-    check_at_least("max_vocabulary", max_vocabulary, 1)
+    check_at_least("max_vocabulary", max_vocabulary, 256 if kind == "bpe" else 1)
     check_at_least("min_count", min_count, 1)
     if isinstance(texts, str):  # it would pass as an iterable of its characters
         raise ValueError("texts is one string; allowed: several texts, for example a list")
-    counts, num_texts = Counter(), 0
-    for text in texts:
-        num_texts += 1
-        if kind == "byte":
-            break
-        counts.update(text if kind == "character" else _words(text))
-    if num_texts == 0:
+    texts = iter(texts)
+    first = list(itertools.islice(texts, 1))
+    if not first:
         raise ValueError("there are 0 texts to make a vocabulary of; allowed: at least 1")
     if kind == "byte":
         return Encoding(kind, ())
+    texts = itertools.chain(first, texts)
+    if kind == "bpe":
+        return Encoding(kind, train_merges(texts, max_vocabulary, min_count))
+    counts, num_texts = Counter(), 0
+    for text in texts:
+        num_texts += 1
+        counts.update(text if kind == "character" else _words(text))
     kept = [symbol for symbol, count in counts.items() if count >= min_count]
     if not counts:
         raise ValueError(f"the {num_texts} texts have 0 {kind}s; allowed: at least 1")
@@ -139,8 +170,18 @@ def encode_texts(encoding: Encoding, texts: Texts, max_length: int) -> Encoded:
     )
 
 
+def bytes_encoder(encoding: Encoding) -> Callable[[bytes], np.ndarray]:
+    """Return ``encoding.encode_bytes`` for many texts."""
+    if encoding.kind == "byte":
+        return lambda data: np.frombuffer(data, np.uint8).astype(np.int32)
+    encode = _encoder(encoding)
+    return lambda data: encode(data.decode("utf-8", "replace"))
+
+
 def cut_text(kind: str, text: str, max_length: int) -> str:
     """Return what a model reads of a text that is cut to ``max_length`` tokens, as text."""
+    if kind == "bpe":
+        raise ValueError("the kind is 'bpe', whose tokens need its merges; allowed: the others")
     if kind == "byte":
         return text.encode("utf-8", "replace")[:max_length].decode("utf-8", "ignore")
     if kind == "character":
@@ -159,9 +200,20 @@ def _plain(text: str) -> str:
 
 
 @functools.lru_cache(maxsize=8)
+def _pieces(encoding: Encoding) -> tuple[bytes, ...]:
+    """Return the bytes of every token, of all kinds but byte."""
+    if encoding.kind == "bpe":
+        return make_pieces(encoding.vocabulary)
+    symbols = (UNKNOWN, *encoding.vocabulary)
+    return tuple(symbol.encode("utf-8", "surrogatepass") for symbol in symbols)
+
+
+@functools.lru_cache(maxsize=8)
 def _encoder(encoding: Encoding) -> Callable[[str], np.ndarray]:
     """Return text -> [n] int32, its tables made once."""
     kind, vocabulary = encoding
+    if kind == "bpe":
+        return make_bpe_encoder(vocabulary)
     if kind == "byte":
         # a lone surrogate, which JSON can hold, has no UTF-8
         return lambda text: np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8).astype(

@@ -46,6 +46,24 @@ def stdlib_files(root: Path | None = None) -> Iterator[tuple[str, bytes]]:
         yield path.relative_to(root).as_posix(), path.read_bytes()
 
 
+def portable_files(root: Path | None = None) -> dict[str, bytes]:
+    """Read the modules that are the same on every machine that has this Python version.
+
+    Raises:
+      ValueError: one line, if no file is there.
+    """
+    files = {
+        path: data
+        for path, data in stdlib_files(root)
+        if not Path(path).name.startswith("_sysconfigdata")  # paths of one machine
+    }
+    if not files:
+        raise ValueError(
+            f"there are 0 .py files in {root or 'the standard library'}; allowed: >= 1"
+        )
+    return files
+
+
 def random_windows(corpus: Corpus, key: Key, num_windows: int, length: int) -> np.ndarray:
     """Cut windows at random places: bytes [length, num_windows], time-major."""
     last_start = len(corpus.text) - length

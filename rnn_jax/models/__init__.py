@@ -4,6 +4,7 @@ embedding.py     tokens -> vectors, nothing past a length
 recurrent.py     one recurrent layer, in one direction or both
 pooling.py       outputs over time -> one vector a text
 classifier.py    TextClassifier: embedding, recurrent layers, pooling, readout
+language_model.py LanguageModel: embedding, recurrent layers, readout at every step
 convolution.py   ConvClassifier: the yardstick without a recurrence
 flow.py          the gradient through time of every recurrent layer
 
@@ -13,6 +14,14 @@ NamedTuple. Batches are batch-major (tokens [B, T]); they are swapped once, in t
 
 from rnn_jax.models.classifier import TextClassifier
 from rnn_jax.models.convolution import ConvClassifier
-from rnn_jax.models.flow import layer_flows, layer_names
+from rnn_jax.models.flow import layer_flows, layer_names, prediction_flows
+from rnn_jax.models.language_model import LanguageModel
 
-__all__ = ["ConvClassifier", "TextClassifier", "layer_flows", "layer_names"]
+__all__ = [
+    "ConvClassifier",
+    "LanguageModel",
+    "TextClassifier",
+    "layer_flows",
+    "layer_names",
+    "prediction_flows",
+]

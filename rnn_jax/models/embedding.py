@@ -9,7 +9,7 @@ from rnn_jax.types import Array
 
 
 class TokenEmbedding(nn.Module):
-    """One vector a token, drawn from N(0, 1/E): of length about 1.
+    """One vector a token, drawn from N(0, scale²); by default scale² = 1/E: of length about 1.
 
     What stands past a length, any integer, reaches no value and no gradient. A token outside
     0..V-1 within a length gives nan.
@@ -18,8 +18,19 @@ class TokenEmbedding(nn.Module):
     vocabulary_size: int
     embedding_size: int
     dtype: str = "float32"
+    scale: float | None = None
 
-    @nn.compact
+    def setup(self):
+        """Draw the table [V, E]."""
+        scale = self.embedding_size**-0.5 if self.scale is None else self.scale
+        shape = (self.vocabulary_size, self.embedding_size)
+        normal = nn.initializers.normal(scale)
+        self.embedding = self.param("embedding", normal, shape, jnp.dtype(self.dtype))
+
+    def table(self) -> Array:
+        """Return all vectors, [V, E]."""
+        return self.embedding
+
     def __call__(self, tokens: Array, lengths: Array) -> Array:
         """Map tokens [B, T], lengths [B] to [B, T, E], zero past a length.
 
@@ -27,15 +38,8 @@ class TokenEmbedding(nn.Module):
           ValueError: shapes or dtypes that do not fit, in one line.
         """
         check_tokens(tokens, lengths)
-        scale = self.embedding_size**-0.5
-        table = self.param(
-            "embedding",
-            nn.initializers.normal(scale),
-            (self.vocabulary_size, self.embedding_size),
-            jnp.dtype(self.dtype),
-        )
         is_valid = jnp.arange(tokens.shape[1]) < jnp.asarray(lengths)[:, None]
-        rows = table.at[jnp.where(is_valid, tokens, 0)]
+        rows = self.embedding.at[jnp.where(is_valid, tokens, 0)]
         vectors = rows.get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
         return jnp.where(is_valid[..., None], vectors, 0)
 

@@ -1,4 +1,4 @@
-"""How the loss's gradient flows back through time in every recurrent layer of a classifier.
+"""How the loss's gradient flows back through time in every recurrent layer of a model.
 
 The loss as a function of one layer's outputs in one direction (all above it, the other direction
 held) is what ``gradient_flow`` needs, so each layer is measured by the adjoint of the sweeps.
@@ -17,7 +17,8 @@ from rnn_jax.cells import CELLS
 from rnn_jax.gradient_flow import gradient_flow
 from rnn_jax.models.classifier import TextClassifier, layer_key
 from rnn_jax.models.embedding import check_tokens
-from rnn_jax.models.recurrent import REVERSE, directions
+from rnn_jax.models.language_model import LanguageModel
+from rnn_jax.models.recurrent import FORWARD, REVERSE, directions
 from rnn_jax.types import Array, Params
 
 
@@ -26,10 +27,10 @@ def layer_names(model: nn.Module) -> tuple[str, ...]:
 
     A model without a recurrence has none: ().
     """
-    if not isinstance(model, TextClassifier):
+    if not isinstance(model, TextClassifier | LanguageModel):
         return ()
     layers = [str(layer + 1) for layer in range(model.num_layers)]
-    if not model.is_bidirectional:
+    if isinstance(model, LanguageModel) or not model.is_bidirectional:
         return tuple(layers)
     return tuple(f"{layer} {name}" for layer in layers for name in directions(True))
 
@@ -94,6 +95,49 @@ def _layer_flows(model, params, tokens, lengths, labels):
                 for index, direction in enumerate(directions(model.is_bidirectional))
             ]
         )
+
+
+def prediction_flows(model: LanguageModel, params: Params, tokens: Array, targets: Array) -> Array:
+    """Measure the gradient of the last prediction with respect to the state at every time step.
+
+    A language model reads T tokens from the zero state; L_b is the cross-entropy of the token that
+    follows the last of them alone, so what is left at step t is what that prediction owes to it.
+    (The loss of a whole window would add every step's own loss to what comes from later ones.)
+
+    Args:
+      model: a LanguageModel.
+      params: its parameters.
+      tokens: [B, T], integers 0..V.
+      targets: [B], integers 0..V-1, the token after the last.
+    Returns:
+      [layers, T+1, B]: ln ‖dL_b/dcarry_t‖₂, as ``layer_flows`` gives it.
+    Raises:
+      ValueError: another model, shapes or targets that do not fit; one line.
+    """
+    if not isinstance(model, LanguageModel):
+        raise ValueError(f"model is a {type(model).__name__}; allowed: a LanguageModel")
+    check_tokens(tokens, jnp.zeros(jnp.shape(tokens)[:1], jnp.int32))
+    _check_labels(targets, jnp.shape(tokens)[:1], model.vocabulary_size)
+    return _prediction_flows(model, params, tokens, targets)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _prediction_flows(model, params, tokens, targets):
+    variables, cell = {"params": params}, CELLS[model.cell](model.hidden_size)
+
+    def flow(layer, xs):
+        def loss(last_carry, ys):
+            runs = model.apply(variables, layer, ys, method="read")
+            logits = model.apply(variables, (runs[-1].ys if runs else ys)[-1], method="logits")
+            return jnp.sum(optax.softmax_cross_entropy_with_integer_labels(logits, targets))
+
+        cell_params = params[layer_key(layer)][FORWARD]
+        return gradient_flow(cell, cell_params, xs, loss).log_carry_norm
+
+    with jax.default_matmul_precision(jax.default_matmul_precision.value or "highest"):
+        embedded = model.apply(variables, tokens, method="embed")
+        runs = model.apply(variables, -1, embedded, method="read")
+        return jnp.stack([flow(layer, run.xs) for layer, run in enumerate(runs)])
 
 
 def _reversed(a: Array, lengths: Array) -> Array:

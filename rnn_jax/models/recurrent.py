@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from rnn_jax.cells import Cell, initializers
 from rnn_jax.cells.base import memory_bias_keyword
 from rnn_jax.recurrence import unroll
-from rnn_jax.types import Array
+from rnn_jax.types import Array, Carry
 
 RECURRENT_INIT = {
     "orthogonal": initializers.orthogonal,
@@ -38,16 +38,24 @@ class RecurrentLayer(nn.Module):
 
         Outputs past a length are zero.
         """
+        return tuple(
+            self._unroll(direction, xs, seq_lengths=lengths, reverse=direction == REVERSE)[1]
+            for direction in directions(self.is_bidirectional)
+        )
+
+    @nn.compact
+    def read(
+        self, xs: Array, lengths: Array | None, carry: Carry, resets: Array | None
+    ) -> tuple[Carry, Array]:
+        """Go on from a carry: (carry at the last valid step, outputs [T, B, H]); one direction."""
+        return self._unroll(FORWARD, xs, initial_carry=carry, seq_lengths=lengths, resets=resets)
+
+    def _unroll(self, direction: str, xs: Array, **settings) -> tuple[Carry, Array]:
         recurrent_init = RECURRENT_INIT[self.recurrent_init](self.recurrent_gain)
-        settings = {"recurrent_init": recurrent_init, **self._memory_bias()}
+        initializers = {"recurrent_init": recurrent_init, **self._memory_bias()}
         dtype = jnp.dtype(self.dtype)
-
-        def read(direction):
-            params = self.param(direction, self.cell.init, xs.shape[-1], dtype, **settings)
-            is_reverse = direction == REVERSE
-            return unroll(self.cell, params, xs, seq_lengths=lengths, reverse=is_reverse)[1]
-
-        return tuple(read(direction) for direction in directions(self.is_bidirectional))
+        params = self.param(direction, self.cell.init, xs.shape[-1], dtype, **initializers)
+        return unroll(self.cell, params, xs, **settings)
 
     def _memory_bias(self) -> dict[str, float]:
         keyword = memory_bias_keyword(self.cell)

@@ -51,6 +51,7 @@ def report_html(
     findings: list[str],
     curves: Curves | None,
     figures: Mapping[str, tuple[str, bytes]],
+    texts: Mapping[str, str],
     tables: list[Table],
     environment: Mapping[str, Any],
     commands: str,
@@ -69,6 +70,7 @@ def report_html(
       findings: what came out, in words.
       curves: the interactive part; None: none.
       figures: name to (caption, PNG).
+      texts: title to a text that is shown with its own line breaks; {}: none.
       tables: with their CSV and LaTeX.
       environment: the record of the machine, as it is.
       commands: how to run it again, in a shell.
@@ -87,6 +89,7 @@ def report_html(
         "config": _source("config", config),
         "findings": "\n".join(f"<li>{html.escape(text)}</li>" for text in findings),
         "figures": "\n".join(["<h3>Figures</h3>", *map(_figure, figures, figures.values())]),
+        "texts": "\n".join(["<h3>Texts</h3>"] * bool(texts) + [*map(_text, texts, texts.values())]),
         "tables": "\n".join(["<h3>Tables</h3>", *map(_with_sources, tables)]),
         "environment": _box(_environment_table(environment)),
         "commands": _source("commands", commands),
@@ -127,6 +130,12 @@ def _figure(name: str, figure: tuple[str, bytes]) -> str:
         f'<figure><img alt="Figure, {title}: {html.escape(caption)}" '
         f'src="data:image/png;base64,{data}">\n'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
+
+
+def _text(title: str, text: str) -> str:
+    return (
+        f'<h4>{html.escape(title)}</h4>\n<pre class="text" tabindex="0">{html.escape(text)}</pre>'
     )
 
 

@@ -1,6 +1,7 @@
 """Training: a loss, an optimizer, one step, the loop, and what is kept of it.
 
 losses.py        what is learned: cross-entropy in nats, as sums with counts
+streams.py       how well a text is predicted, from its first token to its last
 optimizer.py     one optax chain in one order
 step.py          (state, batch) -> state, and what a state is
 loop.py          epochs, rows of the log, evaluation, gradient flow
@@ -19,9 +20,10 @@ from rnn_jax.training.loop import (
     restore_params,
     train,
 )
-from rnn_jax.training.losses import Sums, Task, classification
+from rnn_jax.training.losses import Sums, Task, classification, language_modelling
 from rnn_jax.training.optimizer import OptimizerSettings, init_optimizer, make_optimizer
 from rnn_jax.training.step import TrainState, init_state, make_eval_step, make_train_step
+from rnn_jax.training.streams import evaluate_stream, token_bits
 
 __all__ = [
     "ROWS",
@@ -38,11 +40,14 @@ __all__ = [
     "checkpoints_in",
     "classification",
     "evaluate",
+    "evaluate_stream",
     "init_optimizer",
     "init_state",
+    "language_modelling",
     "make_eval_step",
     "make_optimizer",
     "make_train_step",
     "restore_params",
+    "token_bits",
     "train",
 ]

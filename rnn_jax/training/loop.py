@@ -9,7 +9,7 @@ GPU with XLA_FLAGS=--xla_gpu_deterministic_ops=true.
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -30,17 +30,33 @@ from rnn_jax.training.step import (
 from rnn_jax.types import Key, Params
 
 ROWS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
-# rows: "steps" (every log_every), "epoch", "flow" (every probe_every), "stopped", "test"
+# rows: "steps" (every log_every), "epoch" (or Plan.unit), "flow" (every probe_every), "stopped"
 
 
 class Plan(NamedTuple):
     """How long, and how often what happens; in steps, but for the epochs."""
 
-    num_epochs: int
+    num_epochs: int  # of the batches: the validation split is measured after each
     log_every: int = 50
     probe_every: int = 0  # 0: never
     checkpoint_every: int = 500  # and at the end of every epoch
     patience: int = 20  # steps skipped in a row that end the training
+    unit: str = "epoch"  # what the log calls one: a pass over the text, or a part of it
+    score: str = "accuracy"  # of the validation split: the highest is best, of "loss" the lowest
+
+
+ACCURACY = Plan(0)  # its scores
+
+
+class DataOrder(Protocol):
+    """Batches in an order that is a pure function of seed and epoch."""
+
+    @property
+    def num_batches(self) -> int:
+        """Count the batches of an epoch."""
+
+    def epoch(self, seed: int, epoch: int) -> Any:
+        """Return the batches of an epoch by their place; each has ``lengths`` [B]."""
 
 
 class Training(NamedTuple):
@@ -49,8 +65,8 @@ class Training(NamedTuple):
     task: Task
     optimizer: Any  # optax chain of ``make_optimizer``
     learning_rate: float
-    batches: Batches  # of the training split
-    validation: Batches
+    batches: DataOrder  # of the training split
+    validate: Callable[[Params], Sums]
     plan: Plan
     key: Key  # parameters and dropout
     order_seed: int  # of the data
@@ -132,7 +148,7 @@ def train(
             if is_end or step % plan.log_every == 0:
                 has_stopped = state.is_stopped
                 row = _row(state.recent, int(state.skipped))
-                log(event="steps", step=step, epoch=epoch + 1, **row)
+                log(event="steps", step=step, **{plan.unit: epoch + 1}, **row)
                 report(
                     Progress(step, num_steps, epoch + 1, row["loss"], row["accuracy"], num_tokens)
                 )
@@ -159,15 +175,23 @@ def train(
     return read_rows(rows_path)
 
 
-def best_epoch(rows: list[dict]) -> dict | None:
-    """Choose the epoch by its validation accuracy, of equals the latest; None: none has a result.
+def best_epoch(rows: list[dict], plan: Plan = ACCURACY) -> dict | None:
+    """Choose the epoch by its validation score, of equals the latest; None: none has a result.
 
     Its checkpoint is the one that is kept as the best. A loss that is not finite is no result.
     """
-    epochs = [
-        row for row in rows if row["event"] == "epoch" and math.isfinite(row["validation_loss"])
-    ]
-    return max(epochs, key=lambda row: (row["validation_accuracy"], row["step"]), default=None)
+    epochs = [row for row in rows if row["event"] == plan.unit]
+    scored = [(_score(plan, row), row["step"], row) for row in epochs]
+    results = [found for found in scored if found[0] > -math.inf]
+    return max(results, key=lambda found: found[:2])[2] if results else None
+
+
+def _score(plan: Plan, row: dict) -> float:
+    """Score the row of an epoch, higher is better; -inf: its loss is not finite."""
+    loss = row["validation_loss"]
+    if not math.isfinite(loss):
+        return -math.inf
+    return -loss if plan.score == "loss" else row["validation_accuracy"]
 
 
 def restore_params(
@@ -209,19 +233,15 @@ def _end_epoch(
     training: Training, state: TrainState, epoch: int, log: Callable
 ) -> tuple[float, TrainState]:
     """Evaluate, write the epoch's row, and begin the next one's sums: (validation score, state)."""
-    found = evaluate(training.task, state.params, training.validation)
+    found = training.validate(state.params)
     row = {f"train_{name}": value for name, value in _row(state.epoch, int(state.skipped)).items()}
-    accuracy = float(found.correct / found.targets)
-    log(
-        event="epoch",
-        step=int(state.step),
-        epoch=epoch,
-        validation_loss=found.loss / found.targets,
-        validation_accuracy=accuracy,
-        **row,
-    )
-    score = accuracy if math.isfinite(found.loss) else -math.inf
-    return score, state._replace(epoch=no_totals(state.epoch.norm_before.dtype))
+    row |= {
+        "validation_loss": float(found.loss / found.targets),
+        "validation_accuracy": float(found.correct / found.targets),
+    }
+    plan = training.plan
+    log(event=plan.unit, step=int(state.step), **{plan.unit: epoch}, **row)
+    return _score(plan, row), state._replace(epoch=no_totals(state.epoch.norm_before.dtype))
 
 
 def _row(totals: Totals, skipped: int) -> dict[str, float | int]:

@@ -8,14 +8,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rnn_jax.models.language_model import LanguageModel
 from rnn_jax.types import Array, Key, Params
 
 
 class Sums(NamedTuple):
-    """Metrics over any number of texts; add them leaf by leaf, divide at the end."""
+    """Metrics over any number of targets; add them leaf by leaf, divide at the end."""
 
     loss: Array  # nats, summed over targets
-    correct: Array  # int32, targets whose most probable class is theirs
+    correct: Array  # int32, targets that were the most probable
     targets: Array  # int32
     tokens: Array  # int32, read
 
@@ -31,16 +32,20 @@ class Sums(NamedTuple):
 
 
 class Task(NamedTuple):
-    """Two pure functions; hashable, so that equal tasks compile once.
+    """Pure functions; hashable, so that equal tasks compile once.
 
     Attributes:
       init: key -> params.
-      sums: (params, batch, dropout key or None) -> Sums. With a key the model is in training; the
-        gradient of ``sums.loss`` over ``sums.targets`` is what an optimizer is given.
+      sums: (params, carried, batch, dropout key or None) -> (carried, Sums). With a key the model
+        is in training; the gradient of ``sums.loss`` over ``sums.targets`` is what an optimizer is
+        given.
+      first_carry: what is carried into the first batch: a tree of arrays; () where each batch
+        stands alone.
     """
 
     init: Callable[[Key], Params]
-    sums: Callable[[Params, Any, Key | None], Sums]
+    sums: Callable[[Params, Any, Any, Key | None], tuple[Any, Sums]]
+    first_carry: Callable[[], Any] = tuple
 
 
 @functools.lru_cache(maxsize=256)
@@ -54,7 +59,7 @@ def classification(model) -> Task:
         tokens, lengths = jnp.zeros((1, 1), jnp.int32), jnp.ones((1,), jnp.int32)
         return model.init(key, tokens, lengths)["params"]
 
-    def sums(params, batch, dropout_key):
+    def sums(params, carried, batch, dropout_key):
         is_training = dropout_key is not None
         rngs = {"dropout": dropout_key} if is_training else {}
         logits = model.apply(
@@ -62,7 +67,7 @@ def classification(model) -> Task:
         )
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.labels)
         counts = batch.weights > 0
-        return Sums(
+        return carried, Sums(
             jnp.sum(jnp.where(counts, losses, 0)),
             jnp.sum(counts & (jnp.argmax(logits, -1) == batch.labels), dtype=jnp.int32),
             jnp.sum(counts, dtype=jnp.int32),
@@ -70,6 +75,38 @@ def classification(model) -> Task:
         )
 
     return Task(init, sums)
+
+
+@functools.lru_cache(maxsize=256)
+def language_modelling(model: LanguageModel, batch_size: int) -> Task:
+    """Make the task of a language model on contiguous windows: cross-entropy in nats.
+
+    L = -Σ ln softmax(logits)[target], summed over the valid steps of a ``data.Window``. The carry
+    of a window is the first one of the next, without a gradient between them: truncated
+    back-propagation through time (Williams & Peng 1990; Mikolov et al. 2011).
+    """
+
+    def init(key):
+        return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
+
+    def sums(params, carried, batch, dropout_key):
+        is_training = dropout_key is not None
+        rngs = {"dropout": dropout_key} if is_training else {}
+        result: Any = model.apply(
+            {"params": params},
+            batch.inputs,
+            carried,
+            resets=batch.resets,
+            is_training=is_training,
+            rngs=rngs,
+        )
+        carried, logits = result
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.targets)
+        correct = jnp.argmax(logits, -1) == batch.targets
+        count = jnp.int32(batch.targets.size)
+        return carried, Sums(jnp.sum(losses), jnp.sum(correct, dtype=jnp.int32), count, count)
+
+    return Task(init, sums, lambda: model.initial_carry(batch_size))
 
 
 def add(*sums: Sums) -> Sums:

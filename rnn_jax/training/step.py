@@ -37,6 +37,7 @@ class TrainState(NamedTuple):
 
     step: Array  # int32, steps taken or skipped
     params: Params
+    carried: Any  # from one batch into the next; () where each stands alone
     optimizer: optax.OptState
     skipped: Array  # int32
     skipped_in_a_row: Array  # int32
@@ -64,7 +65,8 @@ def _make_init(task: Task, optimizer: optax.GradientTransformation) -> Callable:
         first = init_optimizer(optimizer, params, learning_rate)
         dtype = recorded_norms(first)[0].dtype
         totals = no_totals(dtype)
-        return TrainState(zero, params, first, zero, zero, zero, totals, totals)
+        carried = task.first_carry()
+        return TrainState(zero, params, carried, first, zero, zero, zero, totals, totals)
 
     return jax.jit(init)
 
@@ -93,10 +95,11 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Any, key: Key) -> TrainState:
         def mean_loss(params):
-            sums = task.sums(params, batch, jax.random.fold_in(key, state.step))
-            return sums.loss / sums.targets, sums
+            dropout_key = jax.random.fold_in(key, state.step)
+            carried, sums = task.sums(params, state.carried, batch, dropout_key)
+            return sums.loss / sums.targets, (carried, sums)
 
-        grads, sums = jax.grad(mean_loss, has_aux=True)(state.params)
+        grads, (carried, sums) = jax.grad(mean_loss, has_aux=True)(state.params)
         updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         norm_before, norm_after = recorded_norms(optimizer_state)
@@ -120,6 +123,7 @@ def make_train_step(
         return TrainState(
             step,
             taken(params, state.params),
+            taken(carried, state.carried),
             taken(optimizer_state, state.optimizer),
             state.skipped + skips,
             in_a_row,
@@ -134,7 +138,7 @@ def make_train_step(
 @functools.lru_cache(maxsize=256)
 def make_eval_step(task: Task) -> Callable[[Params, Any], Sums]:
     """Jit (params, batch) -> Sums, without dropout; cached."""
-    return jax.jit(lambda params, batch: task.sums(params, batch, None))
+    return jax.jit(lambda params, batch: task.sums(params, task.first_carry(), batch, None)[1])
 
 
 def _with(totals: Totals, found: Totals) -> Totals:

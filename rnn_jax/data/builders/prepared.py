@@ -72,6 +72,34 @@ def load_prepared(
     Raises:
       ValueError: one line: it is not there, is kept in other files, or lacks a feature.
     """
+    columns = {"text_column": text_column, "label_column": label_column}
+    return _labelled(name, _open(name, data_dir, columns), text_column, label_column)
+
+
+def load_prepared_texts(
+    name: str, data_dir: Path | None, text_column: str
+) -> tuple[str, dict[str, list[bytes]]]:
+    """Read the texts of a data set that TFDS has prepared in array_record, without labels.
+
+    Args:
+      name: NAME, NAME/CONFIG or NAME:VERSION below ``data_dir``, or a data set's own folder.
+      data_dir: folder of TFDS data sets; None: TFDS's own default.
+      text_column: feature that holds the text.
+    Returns:
+      (its full name; the texts of those of SPLITS that it has, train at least, as they are).
+    Raises:
+      ValueError: one line: it is not there, is kept in other files, or lacks the feature.
+    """
+    builder = _open(name, data_dir, {"text_column": text_column})
+    splits = {
+        split: [row[text_column] for row in _examples(builder, split, text_column)]
+        for split in _given_splits(builder)
+    }
+    return builder.info.full_name, splits
+
+
+def _open(name: str, data_dir: Path | None, columns: dict[str, str]) -> Any:
+    """Open the builder of a data set, and check how it is kept and that it has the columns."""
     import tensorflow_datasets as tfds
 
     data_dir = data_dir or default_data_dir()
@@ -92,28 +120,32 @@ def load_prepared(
             f"{info.full_name} is kept as {', '.join(formats) or 'nothing'}; allowed: prepared "
             f"with file_format={FORMAT}"
         )
-    for what, column in (("text_column", text_column), ("label_column", label_column)):
+    for what, column in columns.items():
         if column not in info.features:
             raise ValueError(
                 f"{what} is {column!r}, which {info.full_name} lacks; "
                 f"allowed: {', '.join(sorted(info.features))}"
             )
-    return _labelled(name, builder, text_column, label_column)
+    return builder
+
+
+def _given_splits(builder: Any) -> list[str]:
+    """Return which of SPLITS a data set has: train at least."""
+    names = [split for split in SPLITS if split in builder.info.splits]
+    if "train" not in names:
+        raise ValueError(
+            f"{builder.info.full_name} has the splits {', '.join(builder.info.splits) or 'none'}; "
+            "allowed: a train split, and validation and test if there are"
+        )
+    return names
 
 
 def _labelled(name: str, builder: Any, text_column: str, label_column: str) -> TextData:
     """Read the splits that there are, name the classes, cut the splits that are missing."""
     feature = builder.info.features[label_column]
     rows = {
-        split: _rows(builder, split, text_column, label_column)
-        for split in SPLITS
-        if split in builder.info.splits
+        split: _rows(builder, split, text_column, label_column) for split in _given_splits(builder)
     }
-    if "train" not in rows:
-        raise ValueError(
-            f"{builder.info.full_name} has the splits {', '.join(builder.info.splits) or 'none'}; "
-            "allowed: a train split, and validation and test if there are"
-        )
     names = tuple(getattr(feature, "names", None) or ())
     if names:
         given = {
@@ -203,6 +235,14 @@ def _read(recipe: Recipe, data_dir: Path) -> TextData:
 
 def _rows(builder: Any, split: str, text: str = "text", label: str = "label") -> list[tuple]:
     """Read (text, label as it is) of a split."""
+    return [
+        (row[text].decode("utf-8", "replace"), row[label])
+        for row in _examples(builder, split, text)
+    ]
+
+
+def _examples(builder: Any, split: str, text: str) -> list[dict]:
+    """Read a split; the feature ``text`` holds strings, as bytes of UTF-8."""
     found = []
     try:
         with _quiet():
@@ -214,15 +254,13 @@ def _rows(builder: Any, split: str, text: str = "text", label: str = "label") ->
             f"the {split} split of {builder.info.full_name} cannot be read ({_line(error)}); "
             "allowed: all files as TFDS prepared them"
         ) from None
-    rows = []
     for row in found:
         if not isinstance(row[text], bytes):
             raise ValueError(
                 f"text_column is {text!r}, which holds {type(row[text]).__name__}; "
                 "allowed: a feature that holds strings"
             )
-        rows.append((row[text].decode("utf-8", "replace"), row[label]))
-    return rows
+    return found
 
 
 def _label_name(label: Any) -> str:

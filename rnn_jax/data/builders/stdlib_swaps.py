@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 from rnn_jax.data.builders.recipe import Recipe
-from rnn_jax.data.stdlib_source import stdlib_files
+from rnn_jax.data.stdlib_source import portable_files
 from rnn_jax.data.texts import SPLITS, Texts, split_of, to_texts
 
 MIN_TOKENS = 6
@@ -33,15 +33,7 @@ def stdlib_swaps(root: Path | None = None) -> Recipe:
     Raises:
       ValueError: one line, if no file is there.
     """
-    files = {
-        path: data
-        for path, data in stdlib_files(root)
-        if not Path(path).name.startswith("_sysconfigdata")  # paths of one machine
-    }
-    if not files:
-        raise ValueError(
-            f"there are 0 .py files in {root or 'the standard library'}; allowed: >= 1"
-        )
+    files = portable_files(root)
     whole = hashlib.sha256()
     for path, data in files.items():
         whole.update(hashlib.sha256(path.encode()).digest() + hashlib.sha256(data).digest())

@@ -68,8 +68,8 @@ class Watch:
             self._parts[index] = 0.0
             self._workplace.report(sum(self._parts.values()), f"{name} begins: it compiles")
 
-    def report(self, index: int, name: str, num_epochs: int, progress: Progress) -> None:
-        """Say how far a training is, and how fast all of them are together."""
+    def report(self, index: int, name: str, words: str, progress: Progress) -> None:
+        """Say how far a training is, ``words`` of it, and how fast all of them are together."""
         if self._is_stopped:
             raise StoppedError
         with self._lock:
@@ -77,11 +77,8 @@ class Watch:
             self._reads = [*self._reads[-20:], (time.perf_counter(), progress.num_tokens)]
             (first, _), (last, _) = self._reads[0], self._reads[-1]
             speed = sum(tokens for _, tokens in self._reads[1:]) / max(last - first, 1e-9)
-            words = (
-                f"{name} epoch {progress.epoch}/{num_epochs}: loss {progress.loss:.3f}, "
-                f"accuracy {progress.accuracy:.3f}; {speed / 1000:.0f}k tokens/s"
-            )
-            self._workplace.report(sum(self._parts.values()), words)
+            line = f"{name} {words}; {speed / 1000:.0f}k tokens/s"
+            self._workplace.report(sum(self._parts.values()), line)
 
     def say(self, name: str, line: str) -> None:
         """Print a line about a training."""

@@ -1,0 +1,36 @@
+"""Language models: the run and what people see of it, for the command line."""
+
+from experiments.experiment import Experiment, Sweep, Whole
+from experiments.language_modelling import (
+    corpus,
+    findings,
+    layout,
+    plot,
+    run,
+    set_up,
+    table,
+    timing,
+)
+from experiments.language_modelling.config import Config
+
+EXPERIMENT = Experiment(
+    name="language_modelling",
+    config_class=Config,
+    compute=Sweep(layout.plan, run.blocks, unit="trainings and yardsticks"),
+    title="Language models in bits per byte, and how far back a prediction's gradient reaches",
+    question="An Elman network, an LSTM, a GRU and an SRU of as many parameters learn to predict "
+    "the next symbol of a text. Which predicts best after as many tokens, which after as much "
+    "time, how do they compare with n-grams and compressors, and what does the length of the "
+    "window do through which the gradient goes back?",
+    set_up=set_up.set_up,
+    tables=table.tables,
+    findings=findings.findings,
+    pictures=plot.pictures,
+    check=run.check,
+    source=lambda config: corpus.read_documents(config).source,
+    timing=Whole(timing.num_turns, timing.measure),
+    texts=findings.samples,
+    packages=("orbax-checkpoint", "tokenizers", "brotli", "numcodecs"),
+    extras=("text",),
+    depends_on_cores=True,
+)

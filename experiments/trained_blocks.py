@@ -1,0 +1,124 @@
+"""A block that is a training: from its last checkpoint to its test, with all that watches it."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments.at_once import Watch
+from rnn_jax.cells import param_count
+from rnn_jax.training import (
+    CheckpointError,
+    Progress,
+    Training,
+    best_epoch,
+    make_train_step,
+    restore_params,
+    train,
+)
+from rnn_jax.types import Params
+
+MOST_MAPPINGS = 30_000
+making = threading.Lock()  # two threads would build, and compile, the same network twice
+
+
+def train_and_test(
+    training: Training,
+    index: int,
+    watch: Watch,
+    *,
+    test: Callable[[Params], dict[str, Any]],
+    words: Callable[[Progress], str],
+    on_row: Callable[[dict], None] = lambda row: None,
+    tensorboard: bool = False,
+) -> tuple[list[dict], dict[str, Any]]:
+    """Train to the end; then test the best epoch of the validation split.
+
+    Args:
+      training: the training; the network is made, and its step jitted, under ``making``.
+      index: its block.
+      watch: who watches all trainings.
+      test: of the best parameters, what is found of them.
+      words: what is said of a training that goes on.
+      on_row: called with every new row of its log.
+      tensorboard: write TensorBoard files.
+    Returns:
+      (rows of the log; best_epoch, best_validation_accuracy, best_validation_loss, num_parameters
+      and what ``test`` found: nothing where no epoch has a result).
+    """
+    name = training.folder.name
+    watch.begin(index, name)
+
+    def report(progress: Progress) -> None:
+        watch.report(index, name, words(progress), progress)
+
+    def warn(line: str) -> None:
+        watch.say(name, line)
+
+    kept = training.checkpoints(warn).steps()
+    if kept:
+        warn(f"goes on from step {kept[-1]}")
+    write, close = _row_writer(training, watch, on_row, tensorboard)
+    try:
+        for _ in range(2):
+            rows = train(training, report, write, warn)
+            best = best_epoch(rows, training.plan)
+            if best is None:
+                return rows, {}
+            checkpoints = training.checkpoints(warn)
+            params = restore_params(checkpoints, training.task, training.optimizer, best["step"])
+            if params is not None:
+                return rows, {
+                    "best_epoch": best[training.plan.unit],
+                    "best_validation_accuracy": best["validation_accuracy"],
+                    "best_validation_loss": best["validation_loss"],
+                    "num_parameters": param_count(params),
+                    **test(params),
+                }
+            warn("its best checkpoint is not whole; trained again")
+            checkpoints.clear()
+        raise CheckpointError(f"{training.folder}: its best checkpoint is not kept")
+    finally:
+        close()
+        _make_room()
+
+
+def _make_room() -> None:
+    """Forget compiled programs before their memory mappings come to Linux's limit of 65,530.
+
+    A run of many networks and shapes would: what is needed again is read from the cache on disk.
+    """
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        jax.clear_caches()
+
+
+def _row_writer(
+    training: Training, watch: Watch, also: Callable[[dict], None], tensorboard: bool
+) -> tuple[Callable[[dict], None], Callable[[], None]]:
+    """Make what is called with every row of a training's log, and what ends it."""
+    write, close = (lambda row: None), (lambda: None)
+    if tensorboard:
+        from rnn_jax.training.tensorboard import tensorboard_writer
+
+        write, close = tensorboard_writer(training.folder / "tensorboard")
+    started, unit = time.perf_counter(), training.plan.unit
+    train_step: Any = make_train_step(training.task, training.optimizer, training.plan.patience)
+
+    def on_row(row: dict) -> None:
+        write(row)
+        also(row)
+        if row["event"] == unit:
+            watch.log(
+                event=unit,
+                training=training.folder.name,
+                tokens=row["train_tokens"],
+                seconds=time.perf_counter() - started,  # since this start
+                compiled_steps=train_step._cache_size(),  # of this network, on all devices
+                **{unit: row[unit]},
+            )
+
+    return on_row, close
