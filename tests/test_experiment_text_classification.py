@@ -1,17 +1,17 @@
 """The experiment, as a user runs it: trainings that are killed, tables, predictions, bad input."""
 
+import functools
 import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
+import killed
 import numpy as np
 import pytest
 from helpers import QUICK, raises_one_line, run_experiment
@@ -307,59 +307,18 @@ def test_a_config_that_cannot_be_is_refused():
 
 
 def start(folder, data):
-    arguments = [
-        *SMALL.split(),
-        "--models",
-        "elman",
-        "--learning-rates",
-        "0.01",
-        "--timing-lengths",
-        "--num-epochs",
-        "12",
-        "--data",
-        str(data),
-    ]
-    return subprocess.Popen(
-        [sys.executable, "-m", "experiments.text_classification", "--out", str(folder), *arguments],
-        cwd=ROOT,
-        env={"XLA_FLAGS": QUICK, **os.environ},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-
-
-def num_rows(folder):
-    return sum(len(path.read_bytes().splitlines()) for path in folder.glob("*/trainings/*/*.jsonl"))
-
-
-def kill_in_training(folder, data, draw, times):
-    """Start, and kill -9 once some more rows are written, again and again."""
-    for _ in range(times):
-        process, before = start(folder, data), num_rows(folder)
-        wanted = before + draw.randint(1, 6)
-        while process.poll() is None and num_rows(folder) < wanted:
-            time.sleep(0.002)
-        time.sleep(draw.uniform(0, 0.02))
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    short = "--models elman --learning-rates 0.01 --timing-lengths --num-epochs 12"
+    return killed.start("text_classification", folder, f"{SMALL} {short} --data {data}")
 
 
 def everything(folder):
-    """All that must not differ: logs of the trainings, parameters at the end, the dataset."""
     (directory,) = folder.iterdir()
-    logs = {path.parent.name: path.read_bytes() for path in directory.glob("trainings/*/*.jsonl")}
     config = configs.from_json(Config, (directory / "config.json").read_text())
-    final = {}
-    for point in layout.networks_of(config):
-        training = trainings.make_training(config, *point, directory / "trainings")
-        checkpoints = training.checkpoints()
-        like = init_state(training.task, training.optimizer, training.key, point[1])
-        final[training.folder.name] = checkpoints.restore(like, checkpoints.steps()[-1])
-    store = directory / "results.zarr"
-    files = {str(p.relative_to(store)): p.read_bytes() for p in store.rglob("*") if p.is_file()}
-    return logs, jax.tree.map(lambda a: np.asarray(a).tobytes(), final), files
+    every = [
+        trainings.make_training(config, *point, directory / "trainings")
+        for point in layout.networks_of(config)
+    ]
+    return killed.everything(directory, every)
 
 
 @pytest.fixture(scope="module")
@@ -372,8 +331,9 @@ def uninterrupted(tmp_path_factory, data):
 
 @pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_it_goes_on_to_the_same_bits(tmp_path, data, uninterrupted, times):
-    kill_in_training(tmp_path, data, random.Random(times), times)
-    assert not list(tmp_path.glob("*/DONE")) and num_rows(tmp_path)
+    begin = functools.partial(start, tmp_path, data)
+    killed.kill_in_training(begin, tmp_path, random.Random(times), times)
+    assert not list(tmp_path.glob("*/DONE")) and killed.num_rows(tmp_path)
     _, errors = start(tmp_path, data).communicate()
     assert b"Traceback" not in errors, errors
     logs, final, files = everything(tmp_path)

@@ -68,7 +68,7 @@ class Config:
     """multiplies it"""
     forget_bias: float | None = None
     """initial bias of the gate that keeps the state; None: the cell's own"""
-    num_steps: int = 2000
+    num_steps: int = 1500
     """of every training at equal tokens"""
     batch_size: int = 16
     """B, rows of the text that are read side by side"""
@@ -83,7 +83,7 @@ class Config:
     """of the cells, those that are trained at them"""
     yardsticks: tuple[str, ...] = (*NGRAMS, *COMPRESSORS)
     """1-gram Witten-Bell to 6-gram Kneser-Ney; xz, zstd, brotli"""
-    learning_rates: tuple[float, ...] = (0.003,)
+    learning_rates: tuple[float, ...] = (0.002, 0.006)
     """every network is trained with each; which is shown is chosen on the validation split"""
     num_seeds: int = 1
     """draws of parameters, order of documents and dropout, at every learning rate"""

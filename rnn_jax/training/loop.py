@@ -75,6 +75,11 @@ class Training(NamedTuple):
     keep_last: int = 2
     probe: Callable[[Params], np.ndarray] | None = None  # what a "flow" row holds
 
+    def first_state(self) -> TrainState:
+        """Draw the parameters: the state before the first step."""
+        params_key, _ = jax.random.split(self.key)
+        return init_state(self.task, self.optimizer, params_key, self.learning_rate)
+
     def checkpoints(self, warn: Callable[[str], None] = print) -> Checkpoints:
         """Return what is kept of it."""
         return checkpoints_in(self.folder, self.belongs_to, self.keep_last, warn)
@@ -119,10 +124,10 @@ def train(
     """
     plan, rows_path = training.plan, training.folder / ROWS
     training.folder.mkdir(parents=True, exist_ok=True)
-    params_key, dropout_key = jax.random.split(training.key)
+    _, dropout_key = jax.random.split(training.key)
     train_step = make_train_step(training.task, training.optimizer, plan.patience)
     checkpoints = training.checkpoints(warn)
-    state = _begin(training, checkpoints, params_key)
+    state = _begin(training, checkpoints)
     step = int(state.step)
     checkpoints.cut_log(step)
     has_stopped = any(row["event"] == "stopped" for row in read_rows(rows_path))
@@ -214,8 +219,8 @@ def evaluate(task: Task, params: Params, batches: Batches) -> Sums:
     return add(*[step(params, order[i]) for i in range(len(order))])
 
 
-def _begin(training: Training, checkpoints: Checkpoints, key: Key) -> TrainState:
-    first = init_state(training.task, training.optimizer, key, training.learning_rate)
+def _begin(training: Training, checkpoints: Checkpoints) -> TrainState:
+    first = training.first_state()
     found = checkpoints.restore_latest(first)
     if found is None:
         checkpoints.clear()

@@ -1,0 +1,63 @@
+"""Runs that are killed: started, stopped by kill -9 at random moments, and compared bit for bit."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import jax
+import numpy as np
+from helpers import QUICK
+
+from rnn_jax.training import Training, init_state
+
+ROOT = Path(__file__).parent.parent
+
+
+def start(name: str, folder: Path, arguments: str) -> subprocess.Popen:
+    """Start ``python -m experiments.<name>`` in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"experiments.{name}", "--out", str(folder), *arguments.split()],
+        cwd=ROOT,
+        env={"XLA_FLAGS": QUICK, **os.environ},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def num_rows(folder: Path) -> int:
+    """Count the rows of the trainings' logs."""
+    return sum(len(path.read_bytes().splitlines()) for path in folder.glob("*/trainings/*/*.jsonl"))
+
+
+def kill_in_training(
+    begin: Callable[[], subprocess.Popen], folder: Path, draw: random.Random, times: int
+) -> None:
+    """Start, and kill -9 once some more rows are written, again and again."""
+    for _ in range(times):
+        process, before = begin(), num_rows(folder)
+        wanted = before + draw.randint(1, 6)
+        while process.poll() is None and num_rows(folder) < wanted:
+            time.sleep(0.002)
+        time.sleep(draw.uniform(0, 0.02))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def everything(directory: Path, trainings: Iterable[Training]) -> tuple:
+    """All that must not differ: logs of the trainings, their states at the end, the dataset."""
+    logs = {path.parent.name: path.read_bytes() for path in directory.glob("trainings/*/*.jsonl")}
+    final = {}
+    for training in trainings:
+        checkpoints = training.checkpoints()
+        like = init_state(training.task, training.optimizer, training.key, training.learning_rate)
+        final[training.folder.name] = checkpoints.restore(like, checkpoints.steps()[-1])
+    store = directory / "results.zarr"
+    files = {str(p.relative_to(store)): p.read_bytes() for p in store.rglob("*") if p.is_file()}
+    return logs, jax.tree.map(lambda a: np.asarray(a).tobytes(), final), files
