@@ -2,14 +2,16 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from experiments.at_once import Watch
+from experiments.at_once import Watch, on_devices
+from experiments.experiment import Workplace
 from rnn_jax.cells import param_count
+from rnn_jax.results import ANEW, RunDirectoryError
 from rnn_jax.training import (
     CheckpointError,
     Progress,
@@ -21,8 +23,37 @@ from rnn_jax.training import (
 )
 from rnn_jax.types import Params
 
+TRAININGS = "trainings"  # their folder in a run directory
 MOST_MAPPINGS = 30_000
 making = threading.Lock()  # two threads would build, and compile, the same network twice
+
+
+def on_all_devices(
+    compute: Callable[[int, Path, Watch], dict],
+    wanted: Iterable[int],
+    workplace: Workplace,
+    precision: str,
+) -> Iterator[tuple[int, dict]]:
+    """Compute the wanted blocks, several at once: yields (index, values) of each as it ends.
+
+    Args:
+      compute: (index, folder of all trainings, who watches) -> values of the block.
+      wanted: indices.
+      workplace: of the run.
+      precision: of matrix products.
+    """
+    watch = Watch(workplace)
+
+    def work(index: int) -> dict:
+        with jax.default_matmul_precision(precision):
+            return compute(index, workplace.directory / TRAININGS, watch)
+
+    try:
+        for index, values in on_devices(work, wanted, watch.stop):
+            watch.done(index)
+            yield index, values
+    except CheckpointError as error:
+        raise RunDirectoryError(f"{error}; {ANEW}") from None
 
 
 def train_and_test(

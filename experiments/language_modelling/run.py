@@ -9,18 +9,17 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.at_once import Watch, on_devices
+from experiments.at_once import Watch
 from experiments.experiment import Workplace
 from experiments.language_modelling import compressors, ngrams
 from experiments.language_modelling.config import Config, Point
 from experiments.language_modelling.corpus import load_corpus, write_reader
 from experiments.language_modelling.layout import block, fill, plan
 from experiments.language_modelling.networks import build_model
-from experiments.language_modelling.trainings import TRAININGS, evaluate_on, make_training
-from experiments.trained_blocks import making, train_and_test
+from experiments.language_modelling.trainings import evaluate_on, make_training
+from experiments.trained_blocks import TRAININGS, making, on_all_devices, train_and_test
 from rnn_jax.generation import Sampling, generate
-from rnn_jax.results import ANEW, RunDirectoryError
-from rnn_jax.training import CheckpointError, Progress, Training, make_optimizer, make_train_step
+from rnn_jax.training import Progress, Training, make_optimizer, make_train_step
 from rnn_jax.types import Params
 
 _counting = threading.Lock()  # n-grams of all orders are counted together, once
@@ -53,18 +52,9 @@ def blocks(
     folder.mkdir(parents=True, exist_ok=True)
     write_reader(folder, load_corpus(config).reader)
     plan(config)  # before threads would do it twice
-    watch = Watch(workplace)
-
-    def work(index: int) -> dict[str, np.ndarray]:
-        with jax.default_matmul_precision(config.precision):
-            return compute(config, index, folder, watch)
-
-    try:
-        for index, values in on_devices(work, wanted, watch.stop):
-            watch.done(index)
-            yield index, values
-    except CheckpointError as error:
-        raise RunDirectoryError(f"{error}; {ANEW}") from None
+    yield from on_all_devices(
+        functools.partial(compute, config), wanted, workplace, config.precision
+    )
 
 
 def compute(config: Config, index: int, folder: Path, watch: Watch) -> dict[str, np.ndarray]:

@@ -9,12 +9,8 @@ from experiments import running
 from experiments.language_modelling.config import Config, Point
 from experiments.language_modelling.corpus import read_reader
 from experiments.language_modelling.networks import build_model
-from experiments.language_modelling.trainings import (
-    TRAININGS,
-    belongs_to,
-    run_plan,
-    training_name,
-)
+from experiments.language_modelling.trainings import belongs_to, run_plan, training_name
+from experiments.trained_blocks import TRAININGS
 from rnn_jax.data import Encoding
 from rnn_jax.files import read_rows
 from rnn_jax.models import LanguageModel

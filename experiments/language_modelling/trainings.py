@@ -24,7 +24,6 @@ from rnn_jax.training import (
     make_optimizer,
 )
 
-TRAININGS = "trainings"  # their folder in a run directory
 EVALUATED_ROWS, EVALUATED_WINDOW = 32, 256  # of a batch in evaluation: they change no result
 UNRELATED = (  # to what a single training comes to, beside what its name says
     "cells", "learning_rates", "num_seeds", "num_steps", "window", "windows", "window_cells",

@@ -6,20 +6,17 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import jax
 import numpy as np
 
-from experiments.at_once import Watch, on_devices
+from experiments.at_once import Watch
 from experiments.experiment import Workplace
 from experiments.text_classification import yardsticks
 from experiments.text_classification.config import YARDSTICKS, Config
 from experiments.text_classification.corpus import load_corpus, write_reader
 from experiments.text_classification.layout import fill, num_steps, plan, point
-from experiments.text_classification.trainings import TRAININGS, make_training
-from experiments.trained_blocks import making, train_and_test
-from rnn_jax.results import ANEW, RunDirectoryError
+from experiments.text_classification.trainings import make_training
+from experiments.trained_blocks import TRAININGS, making, on_all_devices, train_and_test
 from rnn_jax.training import (
-    CheckpointError,
     Progress,
     evaluate,
     make_eval_step,
@@ -53,18 +50,9 @@ def blocks(
     folder.mkdir(parents=True, exist_ok=True)
     write_reader(folder, load_corpus(config).reader)
     plan(config)  # before threads would do it twice
-    watch = Watch(workplace)
-
-    def work(index: int) -> dict[str, np.ndarray]:
-        with jax.default_matmul_precision(config.precision):
-            return compute(config, index, folder, watch)
-
-    try:
-        for index, values in on_devices(work, wanted, watch.stop):
-            watch.done(index)
-            yield index, values
-    except CheckpointError as error:
-        raise RunDirectoryError(f"{error}; {ANEW}") from None
+    yield from on_all_devices(
+        functools.partial(compute, config), wanted, workplace, config.precision
+    )
 
 
 def compute(config: Config, index: int, folder: Path, watch: Watch) -> dict[str, np.ndarray]:

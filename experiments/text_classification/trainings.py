@@ -16,7 +16,6 @@ from rnn_jax.config import text_hash
 from rnn_jax.models import layer_flows, layer_names
 from rnn_jax.training import Plan, Training, classification, evaluate, make_optimizer
 
-TRAININGS = "trainings"  # their folder in a run directory
 UNRELATED = (  # to what a single training comes to
     "models", "learning_rates", "num_seeds", "timing_lengths", "timing_rounds", "tensorboard"
 )  # fmt: skip

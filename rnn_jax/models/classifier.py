@@ -3,17 +3,15 @@
 x_t = E[token_t];   y^l = layer_l(y^{l-1}), y^0 = x;   logits = pool(y^L) W + b
 """
 
-import math
 from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from rnn_jax.cells import CELLS
 from rnn_jax.checks import check_choice
 from rnn_jax.models import pooling
 from rnn_jax.models.embedding import TokenEmbedding, check_classifier, check_double
-from rnn_jax.models.recurrent import RECURRENT_INIT, REVERSE, RecurrentLayer, directions
+from rnn_jax.models.recurrent import REVERSE, check_recurrent, directions, stacked_layers
 from rnn_jax.types import Array
 
 POOLINGS = ("last", "mean", "max", "attention")
@@ -68,14 +66,9 @@ class TextClassifier(nn.Module):
 
     def __post_init__(self):
         """Check the fields."""
-        check_classifier(self, "hidden_size", "num_layers")
-        check_choice("cell", self.cell, tuple(CELLS))
+        check_classifier(self)
+        check_recurrent(self)
         check_choice("pooling", self.pooling, POOLINGS)
-        check_choice("recurrent_init", self.recurrent_init, tuple(RECURRENT_INIT))
-        for name in ("recurrent_gain", "forget_bias"):
-            value = getattr(self, name)
-            if value is not None and not math.isfinite(value):
-                raise ValueError(f"{name} is {value}; allowed: a finite number")
         super().__post_init__()
 
     def setup(self):
@@ -83,18 +76,7 @@ class TextClassifier(nn.Module):
         check_double(self.dtype)
         dtype = jnp.dtype(self.dtype)
         self.embedding = TokenEmbedding(self.vocabulary_size, self.embedding_size, self.dtype)
-        self.layers = [
-            RecurrentLayer(
-                CELLS[self.cell](self.hidden_size),
-                self.is_bidirectional,
-                self.recurrent_init,
-                self.recurrent_gain,
-                self.forget_bias,
-                self.dtype,
-                name=layer_key(layer),
-            )
-            for layer in range(self.num_layers)
-        ]
+        self.layers = stacked_layers(self, self.is_bidirectional)
         self.drop = nn.Dropout(self.dropout)
         if self.pooling == "attention":
             size = self.hidden_size * len(directions(self.is_bidirectional))
@@ -141,8 +123,3 @@ class TextClassifier(nn.Module):
         if self.pooling == "attention":
             return pooling.attention_pool(self.attention, ys, lengths)
         return {"mean": pooling.mean_pool, "max": pooling.max_pool}[self.pooling](ys, lengths)
-
-
-def layer_key(layer: int) -> str:
-    """Name the parameters of a layer, counted from 0: layer_1 is the first."""
-    return f"layer_{layer + 1}"

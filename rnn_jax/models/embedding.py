@@ -60,6 +60,11 @@ def check_classifier(model, *sizes: str) -> None:
     """Check the fields that all classifiers have, and the named sizes."""
     for name in ("vocabulary_size", "num_classes", "embedding_size", *sizes):
         check_whole(name, getattr(model, name), 1)
+    check_dropout_and_dtype(model)
+
+
+def check_dropout_and_dtype(model) -> None:
+    """Check the two fields that every model has."""
     if not 0 <= model.dropout < 1:
         raise ValueError(f"dropout is {model.dropout}; allowed: from 0, below 1")
     check_choice("dtype", model.dtype, ("float32", "float64"))

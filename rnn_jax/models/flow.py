@@ -15,10 +15,10 @@ from jax.core import Tracer
 
 from rnn_jax.cells import CELLS
 from rnn_jax.gradient_flow import gradient_flow
-from rnn_jax.models.classifier import TextClassifier, layer_key
+from rnn_jax.models.classifier import TextClassifier
 from rnn_jax.models.embedding import check_tokens
 from rnn_jax.models.language_model import LanguageModel
-from rnn_jax.models.recurrent import FORWARD, REVERSE, directions
+from rnn_jax.models.recurrent import FORWARD, REVERSE, directions, layer_key
 from rnn_jax.types import Array, Params
 
 

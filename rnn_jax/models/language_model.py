@@ -17,10 +17,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from rnn_jax.cells import CELLS
-from rnn_jax.checks import check_choice, check_whole
-from rnn_jax.models.classifier import layer_key
-from rnn_jax.models.embedding import TokenEmbedding, check_double
-from rnn_jax.models.recurrent import RECURRENT_INIT, RecurrentLayer
+from rnn_jax.checks import check_whole
+from rnn_jax.models.embedding import TokenEmbedding, check_double, check_dropout_and_dtype
+from rnn_jax.models.recurrent import check_recurrent, stacked_layers
 from rnn_jax.types import Array, Carry
 
 LanguageCarry = tuple[Carry, ...]  # of every layer, from below
@@ -69,17 +68,10 @@ class LanguageModel(nn.Module):
 
     def __post_init__(self):
         """Check the fields."""
-        for name in ("vocabulary_size", "embedding_size", "hidden_size", "num_layers"):
+        for name in ("vocabulary_size", "embedding_size"):
             check_whole(name, getattr(self, name), 1)
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}; allowed: from 0, below 1")
-        check_choice("dtype", self.dtype, ("float32", "float64"))
-        check_choice("cell", self.cell, tuple(CELLS))
-        check_choice("recurrent_init", self.recurrent_init, tuple(RECURRENT_INIT))
-        for name in ("recurrent_gain", "forget_bias"):
-            value = getattr(self, name)
-            if value is not None and not math.isfinite(value):
-                raise ValueError(f"{name} is {value}; allowed: a finite number")
+        check_dropout_and_dtype(self)
+        check_recurrent(self)
         super().__post_init__()
 
     @property
@@ -97,17 +89,7 @@ class LanguageModel(nn.Module):
             self.dtype,
             scale=None if self.is_tied else 1.0,
         )
-        self.layers = [
-            RecurrentLayer(
-                CELLS[self.cell](self.hidden_size),
-                recurrent_init=self.recurrent_init,
-                recurrent_gain=self.recurrent_gain,
-                memory_bias=self.forget_bias,
-                dtype=self.dtype,
-                name=layer_key(layer),
-            )
-            for layer in range(self.num_layers)
-        ]
+        self.layers = stacked_layers(self, is_bidirectional=False)
         self.drop = nn.Dropout(self.dropout)
         if not self.is_tied:
             self.readout = nn.Dense(self.vocabulary_size, dtype=dtype, param_dtype=dtype)

@@ -1,10 +1,13 @@
 """One recurrent layer as a Linen module: a cell run over a batch in one direction or both."""
 
+import math
+
 import flax.linen as nn
 import jax.numpy as jnp
 
-from rnn_jax.cells import Cell, initializers
+from rnn_jax.cells import CELLS, Cell, initializers
 from rnn_jax.cells.base import memory_bias_keyword
+from rnn_jax.checks import check_choice, check_whole
 from rnn_jax.recurrence import unroll
 from rnn_jax.types import Array, Carry
 
@@ -20,6 +23,39 @@ FORWARD, REVERSE = "forward", "reverse"
 def directions(is_bidirectional: bool) -> tuple[str, ...]:
     """Name the directions of a layer, which are the names of its parameters."""
     return (FORWARD, REVERSE) if is_bidirectional else (FORWARD,)
+
+
+def check_recurrent(model) -> None:
+    """Check the fields that all models with stacked recurrent layers have."""
+    for name in ("hidden_size", "num_layers"):
+        check_whole(name, getattr(model, name), 1)
+    check_choice("cell", model.cell, tuple(CELLS))
+    check_choice("recurrent_init", model.recurrent_init, tuple(RECURRENT_INIT))
+    for name in ("recurrent_gain", "forget_bias"):
+        value = getattr(model, name)
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"{name} is {value}; allowed: a finite number")
+
+
+def layer_key(layer: int) -> str:
+    """Name the parameters of a layer, counted from 0: layer_1 is the first."""
+    return f"layer_{layer + 1}"
+
+
+def stacked_layers(model, is_bidirectional: bool) -> list["RecurrentLayer"]:
+    """Make the layers of a model, from the input up; their parameters are layer_1, layer_2, ..."""
+    return [
+        RecurrentLayer(
+            CELLS[model.cell](model.hidden_size),
+            is_bidirectional,
+            model.recurrent_init,
+            model.recurrent_gain,
+            model.forget_bias,
+            model.dtype,
+            name=layer_key(layer),
+        )
+        for layer in range(model.num_layers)
+    ]
 
 
 class RecurrentLayer(nn.Module):
