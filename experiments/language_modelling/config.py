@@ -106,7 +106,7 @@ class Config:
     num_validations: int = 20
     """measurements on the validation split, in equal stretches of steps"""
     validation_tokens: int = 65_536
-    """the first so many tokens of the validation split are read for each"""
+    """of the validation split, in pieces equally far apart, are read for each"""
     flow_length: int = 1024
     """steps through which the gradient of a prediction is measured after each stretch; 0: none"""
     flow_windows: int = 16

@@ -20,6 +20,7 @@ from rnn_jax.data import (
 from rnn_jax.files import write_text
 
 READER = "reader.json"
+PIECE = 2048  # tokens of the validation split that are read in one go during training
 
 
 class Reader(NamedTuple):
@@ -35,7 +36,7 @@ class Corpus(NamedTuple):
     documents: Documents
     reader: Reader
     streams: dict[str, TokenStream]  # by split
-    validation: TokenStream  # the beginning of the validation split, read during training
+    validation: TokenStream  # pieces of the validation split, read during training
 
     def bits_per_byte(self, split: str, nats_per_token: float) -> float:
         """Convert a loss: bits per byte = nats per token / ln 2 · tokens / bytes of the split."""
@@ -57,7 +58,7 @@ def load_corpus(config: Config) -> Corpus:
         config.max_vocabulary,
     )
     streams = load_corpus_tokens(documents, encoding)
-    validation = first_tokens(streams["validation"], config.validation_tokens)
+    validation = spread_pieces(streams["validation"], config.validation_tokens)
     return Corpus(documents, Reader(documents.source, encoding), streams, validation)
 
 
@@ -66,12 +67,19 @@ def read_documents(config: Config) -> Documents:
     return load_documents(config.data, data_dir=config.data_dir, text_column=config.text_column)
 
 
-def first_tokens(stream: TokenStream, num_tokens: int) -> TokenStream:
-    """Take the beginning of a stream; its bytes are counted in proportion."""
-    num_tokens = min(num_tokens, len(stream.tokens))
-    starts = np.append(stream.starts[stream.starts < num_tokens], num_tokens)
-    num_bytes = round(stream.num_bytes * num_tokens / len(stream.tokens))
-    return TokenStream(stream.tokens[:num_tokens], starts, num_bytes)
+def spread_pieces(stream: TokenStream, num_tokens: int) -> TokenStream:
+    """Take pieces of a stream, equally far apart: each becomes a document.
+
+    A beginning would be one or two files, and they may be easy ones. Bytes are in proportion.
+    """
+    total = len(stream.tokens)
+    if num_tokens >= total:
+        return stream
+    length = min(PIECE, num_tokens)
+    first = np.linspace(0, total - length, num_tokens // length).astype(int)
+    tokens = stream.tokens[first[:, None] + np.arange(length)].ravel()
+    starts = np.arange(len(first) + 1) * length
+    return TokenStream(tokens, starts, round(stream.num_bytes * len(tokens) / total))
 
 
 def flow_places(config: Config, corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:

@@ -19,8 +19,8 @@ from rnn_jax.results import Blocks, unknown
 CUT = ("point", "learning_rate", "seed")
 MEANINGS = {  # name: (dims beside those; long name; units)
     "train_loss": (("row",), "training loss, mean since the row before", "nat per token"),
-    "validation_loss": (("row",), "loss on the validation split's beginning", "nat per token"),
-    "validation_row_bits": (("row",), "loss on the validation split's beginning", "bit per byte"),
+    "validation_loss": (("row",), "loss on pieces of the validation split", "nat per token"),
+    "validation_row_bits": (("row",), "loss on pieces of the validation split", "bit per byte"),
     "gradient_norm_before_clip": (("row",), "‖gradient‖ before the clip, mean over steps", "1"),
     "gradient_norm_after_clip": (("row",), "‖gradient‖ after the clip, mean over steps", "1"),
     "clipped_steps": (("row",), "steps that the clip changed", "1"),
