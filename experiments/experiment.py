@@ -63,7 +63,7 @@ class Experiment(NamedTuple):
     timing: Whole | None = None  # times, measured once when all else is computed, and kept apart
     curves: Callable[[xr.Dataset], results.Curves] | None = None  # to choose from, in the report
     texts: Callable[[xr.Dataset], dict[str, str]] | None = None  # title: text to read, as it is
-    built_on: tuple[str, ...] = ()  # other experiments whose code its numbers come from
+    built_on: tuple[str, ...] = ()  # other folders here whose code its numbers come from
     packages: tuple[str, ...] = ()  # others that its numbers depend on, for the record
     extras: tuple[str, ...] = ()  # of pyproject.toml, that a run with all it can do needs
     depends_on_cores: bool = False  # the last bits of its numbers depend on the number of CPU cores

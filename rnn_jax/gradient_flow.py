@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.cells.base import Cell
-from rnn_jax.checks import check_max_norm, check_sequence
+from rnn_jax.checks import check_max_norm, check_resets, check_sequence
 from rnn_jax.recurrence import (
     adjoint_step,
     read_steps,
@@ -69,6 +69,7 @@ def gradient_flow(
     *,
     initial_carry: Carry | None = None,
     seq_lengths: Array | None = None,
+    resets: Array | None = None,
     recurrent_weight: float | Array = 1.0,
     max_carry_norm: float | Array | None = None,
 ) -> GradientFlow:
@@ -86,6 +87,7 @@ def gradient_flow(
       loss: (last carry, outputs [T, *batch, H]) -> scalar.
       initial_carry: Carry of [*batch, H]; None means zeros.
       seq_lengths: valid steps of each sequence, integers [*batch]; None means all T.
+      resets: booleans [T, *batch], as ``unroll`` takes them: before one the gradient is zero.
       recurrent_weight: w, a scalar.
       max_carry_norm: c, a scalar above 0: clip at every step as ``unroll`` does, so that
         ‖dL/dcarry_t‖ <= c; norms and shares are those after the clip.
@@ -105,21 +107,23 @@ def gradient_flow(
     xs, initial_carry, seq_lengths, weight = check_sequence(
         cell, params, xs, initial_carry, seq_lengths, recurrent_weight
     )
+    if resets is not None:
+        resets = check_resets(resets, xs.shape[:-1])
     if max_carry_norm is not None:
         max_carry_norm = check_max_norm(max_carry_norm, xs.dtype)
     return _gradient_flow(
-        cell, loss, params, xs, initial_carry, seq_lengths, weight, max_carry_norm
+        cell, loss, params, xs, initial_carry, seq_lengths, resets, weight, max_carry_norm
     )
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _gradient_flow(
-    cell, loss, params, xs, initial_carry, seq_lengths, recurrent_weight, max_carry_norm
+    cell, loss, params, xs, initial_carry, seq_lengths, resets, recurrent_weight, max_carry_norm
 ):
     precision = jax.default_matmul_precision.value or "highest"
     with jax.default_matmul_precision(precision):
         valid = valid_steps(xs, seq_lengths)
-        steps = read_steps(cell, params, xs, valid, None)
+        steps = read_steps(cell, params, xs, valid, None, resets)
         last_carry, ys, saved = scan_saving(
             cell, params, initial_carry, steps, recurrent_weight, reverse=False
         )

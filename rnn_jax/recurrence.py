@@ -295,7 +295,8 @@ def unroll(
         Past a length outputs are zero and the carry stays frozen; padding (NaN included) reaches
         no value and no gradient. Length 0 gives the initial carry.
       resets: booleans [T, *batch], by input time: the carry is set to zero before such a step is
-        read, as where a new document begins; no gradient passes. None: never.
+        read, as where a new document begins (with ``reverse``: where one ends); no gradient
+        passes. None: never.
       reverse: run from step T down to step 1; outputs stay indexed by input time.
       recurrent_weight: w, a scalar that multiplies the recurrent product; ``jax.vmap`` sweeps it.
       checkpoint_every: keep the carry every so many steps only and compute the steps between
@@ -401,6 +402,7 @@ def gate_values(
     *,
     initial_carry: Carry | None = None,
     seq_lengths: Array | None = None,
+    resets: Array | None = None,
     reverse: bool = False,
     recurrent_weight: float | Array = 1.0,
 ) -> Gates:
@@ -411,14 +413,16 @@ def gate_values(
     xs, initial_carry, seq_lengths, weight = check_sequence(
         cell, params, xs, initial_carry, seq_lengths, recurrent_weight
     )
-    return _gate_values(cell, bool(reverse), params, xs, initial_carry, seq_lengths, weight)
+    if resets is not None:
+        resets = check_resets(resets, xs.shape[:-1])
+    return _gate_values(cell, bool(reverse), params, xs, initial_carry, seq_lengths, resets, weight)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _gate_values(cell, reverse, params, xs, carry, seq_lengths, recurrent_weight):
+def _gate_values(cell, reverse, params, xs, carry, seq_lengths, resets, recurrent_weight):
     def update(carry, gates, tap):
         return cell.update(carry, gates, tap)[0], gates  # a cell that puts out its gates
 
-    steps = read_steps(cell, params, xs, valid_steps(xs, seq_lengths), None)
+    steps = read_steps(cell, params, xs, valid_steps(xs, seq_lengths), None, resets)
     shown = cell._replace(update=update)
     return scan_plain(shown, params, carry, steps, recurrent_weight, reverse)[1]

@@ -276,6 +276,11 @@ def tokens_of(streams):
 
 @pytest.mark.parametrize("kind", ["byte", "bpe", "character", "word"])
 def test_tokens_are_the_documents_one_after_another(documents, kind, tmp_path):
+    if kind == "bpe":  # a document is no UTF-8: its byte pairs would be those of another text
+        with raises_one_line("document 1 of train is no UTF-8", "byte"):
+            prepare_tokens(documents, make_encoding("bpe", ["a"], 300), tmp_path / "none")
+        texts = {split: [b"ab ab", b"\xc3\xa9 "] for split in SPLITS}
+        documents = documents._replace(splits=texts)
     encoding = make_encoding(kind, documents.texts("train"), min_count=1)
     streams = prepare_tokens(documents, encoding, tmp_path / "deep" / "tokens")
     assert list(streams) == list(SPLITS)
@@ -343,17 +348,21 @@ def test_another_corpus_or_encoding_is_not_taken_for_this_one(documents, tmp_pat
     folder = tmp_path / "tokens"
     prepare_tokens(documents, BYTE, folder)
     words = make_encoding("word", documents.texts("train"), min_count=1)
-    assert len(prepare_tokens(documents, words, folder)["test"].tokens) == 2
     other = make_documents("x", "origin", {**documents.splits, "test": [b"d"]})
-    assert prepare_tokens(other, BYTE, folder)["test"].tokens.tobytes() == b"d"
+    before = tokens_of(open_tokens(folder))
+    for other_tokens in ((documents, words), (other, BYTE)):
+        with raises_one_line(str(folder), "something else"):
+            prepare_tokens(*other_tokens, folder)
+    assert tokens_of(open_tokens(folder)) == before
 
 
 def test_a_folder_of_others_is_left_alone(documents, tmp_path):
-    write(tmp_path, {"thesis.txt": "x", "train.bin": "y", "file": "z"})
-    for place in (tmp_path, tmp_path / "file"):
-        with raises_one_line(str(place), "other files"):
+    write(tmp_path, {"thesis.txt": "x", "train.bin": "y", "file": "z", "mine/train.bin": "y"})
+    for place in (tmp_path, tmp_path / "file", tmp_path / "mine"):
+        with raises_one_line(str(place), "something else"):
             prepare_tokens(documents, BYTE, place)
-    assert sorted(os.listdir(tmp_path)) == ["file", "thesis.txt", "train.bin"]
+    assert sorted(os.listdir(tmp_path)) == ["file", "mine", "thesis.txt", "train.bin"]
+    assert os.listdir(tmp_path / "mine") == ["train.bin"]
 
 
 def test_a_split_without_tokens_is_refused(documents, tmp_path):

@@ -23,7 +23,6 @@ import jax
 import xarray as xr
 
 from experiments import running
-from experiments.at_once import on_devices
 from experiments.experiment import load
 from experiments.text_classification import (
     corpus,
@@ -34,6 +33,7 @@ from experiments.text_classification import (
     yardsticks,
 )
 from experiments.text_classification.config import NETWORKS, Config
+from experiments.trained.at_once import on_devices
 from experiments.verify import run as verify
 from rnn_jax import config as configs
 from rnn_jax.data import TextData, Texts

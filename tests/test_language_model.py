@@ -28,6 +28,7 @@ from rnn_jax.training import (
     evaluate_stream,
     init_state,
     language_modelling,
+    make_eval_step,
     make_optimizer,
     make_train_step,
     token_bits,
@@ -182,6 +183,28 @@ def test_a_network_that_never_forgets_is_read_exactly_too():
     assert abs(apart - losses[0]) > 1e-3  # rows that began with nothing would give another loss
 
 
+def test_a_carry_that_no_loss_shows_for_long_is_carried_all_the_same():
+    """A latch: A sets it, B says nothing of it, at C it decides. Rows of Bs alone lose nothing."""
+    model = LanguageModel(4, "elman", 2, 1, dtype="float64")
+    params = model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
+    cell = params["layer_1"]["forward"]._replace(
+        kernel=jnp.array([[1.0, 0.0]]), recurrent_kernel=jnp.array([[3.0, 0.0], [0.0, 0.0]])
+    )
+    embedding = jnp.array([[6.0], [0.0], [0.0], [0.0], [-6.0]])  # A sets, the start clears
+    kernel = jnp.array([[0.0, 0.0, 9.0, -9.0], [0.0, 0.0, 0.0, 0.0]])
+    readout = {"kernel": kernel, "bias": jnp.array([0.0, 40.0, 0.0, 0.0])}
+    params |= {"layer_1": {"forward": cell}, "embedding": {"embedding": embedding}}
+    params |= {"readout": readout}
+    tokens = np.full(512, 1, np.uint8)
+    tokens[0], tokens[-1] = 0, 2
+    stream = TokenStream(tokens, np.array([0, 512]), 512)
+    expected = token_bits(model, params, tokens).sum() * np.log(2)
+    for batch_size in (2, 8, 32):
+        found = evaluate_stream(model, params, stream, batch_size=batch_size, window=16)
+        tree_allclose(np.asarray(found.loss), np.asarray(expected))
+    assert 70 < expected < 72  # 40 of A and 31 of C, which were 40 without what A left
+
+
 def test_token_bits_sum_to_the_probability_of_the_text():
     model, stream = model_of("sru"), stream_of(21)
     params = params_of(model)
@@ -320,7 +343,7 @@ def test_prediction_flows_are_derivatives_by_a_tap(getkey):
         tree_allclose(found[layer], jnp.log(norm))
 
 
-def test_what_is_wrong_is_said_in_one_line(getkey):
+def test_what_is_wrong_is_said_in_one_line(tmp_path):
     with raises_one_line("cell is 'rnn'", "elman"):
         model_of("rnn")
     with raises_one_line("hidden_size is 0"):
@@ -335,6 +358,15 @@ def test_what_is_wrong_is_said_in_one_line(getkey):
         evaluate_stream(model, params, stream_of(3), batch_size=0)
     with raises_one_line("0 tokens"):
         text_windows(TokenStream(np.zeros(0, np.uint8), np.zeros(1, int), 0), V, 1, 4)
+    for token in (-1, 7):
+        with raises_one_line(f"a token is {token}", "V - 1 = 6"):
+            token_bits(model, params, np.array([0, token]))
+    with raises_one_line("tokens are float64"):
+        token_bits(model, params, np.array([0.5]))
+    with raises_one_line("carries a state", "evaluate_stream"):
+        make_eval_step(language_modelling(model, 2))
+    with raises_one_line("score is 'perplexity'", "loss"):
+        train(training(tmp_path, plan=Plan(1, score="perplexity")))
     with raises_one_line("labels holds 7", "6"):
         prediction_flows(model, params, np.zeros((1, 3), int), np.array([7]))
     with raises_one_line("model is a str"):

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from rnn_jax.cells import CELLS
 from rnn_jax.config import check_whole_numbers
+from rnn_jax.generation import Sampling, check_sampling
 from rnn_jax.training.optimizer import Clip, OptimizerSettings, Rule, Shape
 
 ORDERS = range(1, 7)
@@ -68,24 +69,25 @@ class Config:
     """multiplies it"""
     forget_bias: float | None = None
     """initial bias of the gate that keeps the state; None: the cell's own"""
-    num_steps: int = 1500
+    num_steps: int = 1000
     """of every training at equal tokens"""
     batch_size: int = 16
     """B, rows of the text that are read side by side"""
     window: int = 128
     """T, tokens through which the gradient goes back"""
     equal_time: tuple[float, ...] = (1.3, 1.0, 0.95, 1.0)
-    """steps of each of the cells in equal time, over num_steps, from measured times of a step;
-    empty: no such comparison"""
-    windows: tuple[int, ...] = (64, 256, 512, 1024)
-    """other T, with as many tokens a step; empty: no such comparison"""
+    """steps in equal time over num_steps, from measured times of a step: of elman, lstm, gru, sru,
+    in this order; empty: no such comparison"""
+    windows: tuple[int, ...] = (64, 256, 1024)
+    """other T, with as many tokens a step: the rows of a batch are fewer as T is longer; empty: no
+    such comparison"""
     window_cells: tuple[str, ...] = ("lstm",)
-    """of the cells, those that are trained at them"""
+    """those of the cells that are trained at them"""
     yardsticks: tuple[str, ...] = (*NGRAMS, *COMPRESSORS)
     """1-gram Witten-Bell to 6-gram Kneser-Ney; xz, zstd, brotli"""
-    learning_rates: tuple[float, ...] = (0.002, 0.006)
+    learning_rates: tuple[float, ...] = (0.005,)
     """every network is trained with each; which is shown is chosen on the validation split"""
-    num_seeds: int = 1
+    num_seeds: int = 3
     """draws of parameters, order of documents and dropout, at every learning rate"""
     seed: int = 0
     """root of all randomness"""
@@ -130,19 +132,18 @@ class Config:
     def __post_init__(self):
         _check_each_once(self)
         _check_allowed("cells", self.cells, tuple(CELLS))
-        _check_allowed("window_cells", self.window_cells, self.cells)
+        _check_allowed("window_cells", self.window_cells, tuple(CELLS))
         _check_allowed("yardsticks", self.yardsticks, (*NGRAMS, *COMPRESSORS))
         for name in ("learning_rates", "equal_time"):
             for value in getattr(self, name):
                 if not 0 < value < math.inf:
                     raise ValueError(f"{name} holds {value}; allowed: finite numbers above 0")
-        for value in self.sample_temperatures:
-            if not 0 <= value < math.inf:
-                raise ValueError(f"sample_temperatures holds {value}; allowed: from 0, finite")
-        if len(self.equal_time) not in (0, len(self.cells)):
+        for temperature in self.sample_temperatures:
+            check_sampling(Sampling(temperature))
+        if len(self.equal_time) not in (0, len(CELLS)):
             raise ValueError(
-                f"equal_time has {len(self.equal_time)} numbers for {len(self.cells)} cells "
-                f"({', '.join(self.cells)}); allowed: one for each, or none"
+                f"equal_time has {len(self.equal_time)} numbers; allowed: {len(CELLS)}, of "
+                f"{', '.join(CELLS)} in this order, or none"
             )
         least = {"seed": 0, "warmup_steps": 0, "flow_length": 0, "keep_checkpoints": 2}
         check_whole_numbers(self, least | {"timing_rounds": 0})
@@ -181,11 +182,12 @@ class Config:
 
         for cell in self.cells:
             add(cell, cell, self.window, self.num_steps, "equal_tokens")
-        for cell, factor in zip(self.cells, self.equal_time, strict=False):
-            stretch = max(1, round(factor * self.num_steps / self.num_validations))
+        factors = dict(zip(CELLS, self.equal_time, strict=False))
+        for cell in self.cells if factors else ():
+            stretch = max(1, round(factors[cell] * self.num_steps / self.num_validations))
             num_steps = stretch * self.num_validations
             add(f"{cell} time", cell, self.window, num_steps, "equal_time")
-        for cell in self.window_cells if self.windows else ():
+        for cell in [c for c in self.window_cells if self.windows and c in self.cells]:
             for window in sorted({*self.windows, self.window}):
                 add(f"{cell} window {window}", cell, window, self.num_steps, "window_study")
         yardsticks = [
@@ -193,6 +195,15 @@ class Config:
             for name in self.yardsticks
         ]
         return (*found.values(), *yardsticks)
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of a step."""
+        return self.batch_size * self.window
+
+    def rows_of(self, point: Point) -> int:
+        """B of a network: at every window a step reads as many tokens."""
+        return self.batch_tokens // point.window
 
     @property
     def optimizer(self) -> OptimizerSettings:

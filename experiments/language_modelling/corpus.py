@@ -17,6 +17,7 @@ from rnn_jax.data import (
     load_documents,
     make_encoding,
 )
+from rnn_jax.data.windows import whole_line
 from rnn_jax.files import write_text
 
 READER = "reader.json"
@@ -82,21 +83,24 @@ def spread_pieces(stream: TokenStream, num_tokens: int) -> TokenStream:
     return TokenStream(tokens, starts, round(stream.num_bytes * len(tokens) / total))
 
 
-def flow_places(config: Config, corpus: Corpus) -> tuple[np.ndarray, np.ndarray]:
-    """Cut windows from the validation split, equally far apart: (inputs [B, T], targets [B]).
+def flow_places(config: Config, corpus: Corpus) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut windows from the validation split, equally far apart, as a network reads them.
 
-    The input of step t is the token before the one it would predict, and the target that of T.
+    Returns:
+      (inputs [B, T], targets [B], the token after each window, resets [B, T]).
     """
-    tokens, length = corpus.streams["validation"].tokens, config.flow_length
-    last = len(tokens) - length - 1
-    if last < 0:
+    stream, length = corpus.streams["validation"], config.flow_length
+    last = len(stream.tokens) - length
+    if last < 1:
         raise ValueError(
-            f"flow_length is {length} and the validation split has {len(tokens)} tokens; "
-            f"allowed: up to {len(tokens) - 1}, or 0 for none"
+            f"flow_length is {length} and the validation split has {len(stream.tokens)} tokens; "
+            f"allowed: up to {len(stream.tokens) - 1}, or 0 for none"
         )
     first = np.unique(np.linspace(0, last, config.flow_windows).astype(int))
-    inputs = tokens[first[:, None] + np.arange(length)].astype(np.int32)
-    return inputs, tokens[first + length].astype(np.int32)
+    window, begins = whole_line(stream).cut(
+        first, np.full(len(first), length), length, corpus.reader.encoding.size
+    )
+    return window.inputs, window.targets[:, -1], begins & config.reset_documents
 
 
 def write_reader(folder: Path, reader: Reader) -> None:

@@ -32,5 +32,6 @@ EXPERIMENT = Experiment(
     texts=findings.samples,
     packages=("orbax-checkpoint", "tokenizers", "brotli", "numcodecs"),
     extras=("text",),
+    built_on=("trained",),
     depends_on_cores=True,
 )

@@ -114,7 +114,7 @@ def _coordinates(config: Config) -> dict[str, np.ndarray]:
 
 def _of_points(config: Config, corpus: Corpus) -> dict[str, tuple]:
     """Make the coordinates that say what each point is."""
-    points, a_step = config.points, config.batch_size * config.window
+    points, a_step = config.points, config.batch_tokens
     steps = np.array([point.num_steps or np.nan for point in points])
     sizes = [
         build_model(config, point.cell, corpus.reader.encoding.size).hidden_size
@@ -132,6 +132,11 @@ def _of_points(config: Config, corpus: Corpus) -> dict[str, tuple]:
         "kind": ("point", of("kind", object), {"long_name": "network, n-gram or compressor"}),
         "cell": ("point", of("cell", object), {"long_name": "recurrent cell"}),
         "window": ("point", of("window", int), {"long_name": "tokens between cuts of gradients"}),
+        "rows_at_once": (
+            "point",
+            np.array([config.rows_of(p) if p.cell else np.nan for p in points]),
+            {"long_name": "B, rows of the text that are read side by side"},
+        ),
         "num_steps": ("point", steps, {"long_name": "training steps"}),
         "tokens": ("point", steps * a_step, {"long_name": "tokens read in training"}),
         "hidden_size": ("point", np.array(sizes), {"long_name": "units of a layer"}),

@@ -9,7 +9,6 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from experiments.at_once import Watch
 from experiments.experiment import Workplace
 from experiments.language_modelling import compressors, ngrams
 from experiments.language_modelling.config import Config, Point
@@ -17,7 +16,8 @@ from experiments.language_modelling.corpus import load_corpus, write_reader
 from experiments.language_modelling.layout import block, fill, plan
 from experiments.language_modelling.networks import build_model
 from experiments.language_modelling.trainings import evaluate_on, make_training
-from experiments.trained_blocks import TRAININGS, making, on_all_devices, train_and_test
+from experiments.trained.at_once import Watch
+from experiments.trained.blocks import TRAININGS, making, on_all_devices, train_and_test
 from rnn_jax.generation import Sampling, generate
 from rnn_jax.training import Progress, Training, make_optimizer, make_train_step
 from rnn_jax.types import Params
@@ -90,7 +90,7 @@ def compute(config: Config, index: int, folder: Path, watch: Watch) -> dict[str,
     def on_row(row: dict) -> None:
         if row["event"] == "stretch":
             bits = corpus.bits_per_byte("validation", row["validation_loss"])
-            tokens = row["step"] * config.batch_size * config.window
+            tokens = row["step"] * config.batch_tokens
             watch.say(name, f"{tokens / 1e6:.2f} M tokens: {bits:.3f} bits per byte (validation)")
 
     rows, scalars = train_and_test(
@@ -111,7 +111,7 @@ def compute(config: Config, index: int, folder: Path, watch: Watch) -> dict[str,
 
 
 def _samples(config: Config, model, params: Params, training: Training) -> dict[str, np.ndarray]:
-    """Write a text at each temperature, from an empty prompt; the seed is that of the training."""
+    """Write a text at each temperature, from an empty prompt, as ``generate --seed`` would."""
     if not config.sample_temperatures:
         return {}
     texts = [

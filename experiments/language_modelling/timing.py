@@ -10,7 +10,7 @@ import xarray as xr
 from experiments.language_modelling.config import Config, Point
 from experiments.language_modelling.corpus import load_corpus
 from experiments.language_modelling.networks import build_model
-from experiments.step_times import Runner, take_turns, time_attributes, training_steps
+from experiments.trained.step_times import Runner, take_turns, time_attributes, training_steps
 from rnn_jax.data import make_windows
 from rnn_jax.training import language_modelling, make_optimizer
 
@@ -39,7 +39,7 @@ def measure(config: Config, on_step: Callable[[], None] = lambda: None) -> xr.Da
         seconds = take_turns(runners, config.timing_rounds, on_step)
     attributes = {
         "long_name": "time of a training step",
-        "batch_tokens": config.batch_size * config.window,
+        "batch_tokens": config.batch_tokens,
         **time_attributes(),
     }
     return xr.Dataset(
@@ -51,7 +51,7 @@ def measure(config: Config, on_step: Callable[[], None] = lambda: None) -> xr.Da
 def _runner(config: Config, point: Point) -> Runner:
     corpus = load_corpus(config)
     size = corpus.reader.encoding.size
-    batch_size = config.batch_size * config.window // point.window
+    batch_size = config.rows_of(point)
     windows = make_windows(corpus.streams["train"], size, batch_size, point.window)
     model: Any = build_model(config, point.cell, size)
     task = language_modelling(model, batch_size)

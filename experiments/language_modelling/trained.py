@@ -10,7 +10,7 @@ from experiments.language_modelling.config import Config, Point
 from experiments.language_modelling.corpus import read_reader
 from experiments.language_modelling.networks import build_model
 from experiments.language_modelling.trainings import belongs_to, run_plan, training_name
-from experiments.trained_blocks import TRAININGS
+from experiments.trained.blocks import TRAININGS
 from rnn_jax.data import Encoding
 from rnn_jax.files import read_rows
 from rnn_jax.models import LanguageModel
@@ -58,13 +58,14 @@ def open_trained(run: Path, name: str | None = None) -> Trained:
     candidates = _candidates(config, name)
     found = []
     for training, point in candidates.items():
-        best = best_epoch(read_rows(folder / training / ROWS), run_plan(config, point.num_steps))
-        if best is not None:
+        rows, plan = read_rows(folder / training / ROWS), run_plan(config, point.num_steps)
+        while best := best_epoch(rows, plan):  # its checkpoint may be in the making
             found.append((best["validation_loss"], training, point, best["step"]))
+            rows = [row for row in rows if row is not best]
     size = reader.encoding.size
     for _, training, point, step in sorted(found):
         model: Any = build_model(config, point.cell, size)
-        batch_size = config.batch_size * config.window // point.window
+        batch_size = config.rows_of(point)
         task = language_modelling(model, batch_size)
         optimizer: Any = make_optimizer(config.optimizer, point.num_steps)
         checkpoints = checkpoints_in(folder / training, belongs_to(config, reader, training))

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,7 @@ from rnn_jax.training import (
 )
 
 EVALUATED_ROWS, EVALUATED_WINDOW = 32, 256  # of a batch in evaluation: they change no result
-UNRELATED = (  # to what a single training comes to, beside what its name says
-    "cells", "learning_rates", "num_seeds", "num_steps", "window", "windows", "window_cells",
-    "equal_time", "yardsticks", "sample_temperatures", "sample_tokens", "timing_rounds",
-    "tensorboard",
-)  # fmt: skip
+PURPOSE = zlib.crc32(b"training")  # of a key: no sample, which have keys 0, 1, ..., shares it
 
 
 def training_name(point: Point, rate: float, seed: int) -> str:
@@ -39,10 +36,8 @@ def training_name(point: Point, rate: float, seed: int) -> str:
 
 def belongs_to(config: Config, reader: Reader, name: str) -> str:
     """Hash what a training's checkpoints depend on."""
-    settings = asdict(config) | {"batch_tokens": config.batch_size * config.window}
-    for unrelated in UNRELATED:
-        del settings[unrelated]
-    return text_hash(json.dumps([settings, reader.source, reader.encoding.to_json(), name]))
+    what = [asdict(config), reader.source, reader.encoding.to_json(), name]
+    return text_hash(json.dumps(what))
 
 
 def run_plan(config: Config, num_steps: int) -> Plan:
@@ -66,7 +61,7 @@ def make_training(config: Config, point: Point, rate: float, seed: int, folder: 
     model: Any = build_model(config, point.cell, size)
     name = training_name(point, rate, seed)
     plan = run_plan(config, point.num_steps)
-    batch_size = config.batch_size * config.window // point.window
+    batch_size = config.rows_of(point)
     windows = make_windows(
         corpus.streams["train"],
         size,
@@ -85,7 +80,7 @@ def make_training(config: Config, point: Point, rate: float, seed: int, folder: 
         batches=windows,
         validate=functools.partial(evaluate_on, config, model, corpus.validation),
         plan=plan,
-        key=jax.random.fold_in(jax.random.key(config.seed), seed),
+        key=jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), PURPOSE), seed),
         order_seed=int(np.random.SeedSequence([config.seed, seed]).generate_state(1)[0]),
         folder=folder / name,
         belongs_to=belongs_to(config, corpus.reader, name),
@@ -106,7 +101,7 @@ def evaluate_on(config: Config, model, stream, params) -> Sums:
     )
 
 
-def _measure_flow(model, inputs, targets, params) -> np.ndarray:
+def _measure_flow(model, inputs, targets, resets, params) -> np.ndarray:
     """Measure ln ‖d(loss of the target)/dcarry_t‖ [layers, T+1], median over places."""
-    flows = prediction_flows(model, params, inputs, targets)
+    flows = prediction_flows(model, params, inputs, targets, resets)
     return np.median(np.asarray(flows, np.float64), axis=-1)

@@ -21,5 +21,6 @@ EXPERIMENT = Experiment(
     timing=Whole(timing.num_turns, timing.measure),
     packages=("orbax-checkpoint", "scikit-learn", "tensorflow-datasets"),
     extras=("text", "movie-reviews"),
+    built_on=("trained",),
     depends_on_cores=True,
 )

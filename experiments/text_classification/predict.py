@@ -22,7 +22,7 @@ from experiments.text_classification.corpus import Reader, read_reader
 from experiments.text_classification.layout import networks_of
 from experiments.text_classification.networks import build_model
 from experiments.text_classification.trainings import belongs_to, training_name
-from experiments.trained_blocks import TRAININGS
+from experiments.trained.blocks import TRAININGS
 from rnn_jax import config as configs
 from rnn_jax.files import read_rows
 from rnn_jax.training import (

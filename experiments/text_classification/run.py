@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.at_once import Watch
 from experiments.experiment import Workplace
 from experiments.text_classification import yardsticks
 from experiments.text_classification.config import YARDSTICKS, Config
 from experiments.text_classification.corpus import load_corpus, write_reader
 from experiments.text_classification.layout import fill, num_steps, plan, point
 from experiments.text_classification.trainings import make_training
-from experiments.trained_blocks import TRAININGS, making, on_all_devices, train_and_test
+from experiments.trained.at_once import Watch
+from experiments.trained.blocks import TRAININGS, making, on_all_devices, train_and_test
 from rnn_jax.training import (
     Progress,
     evaluate,

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import xarray as xr
 
-from experiments.step_times import Runner, take_turns, time_attributes, training_steps
 from experiments.text_classification.config import Config
 from experiments.text_classification.corpus import Corpus, load_corpus
 from experiments.text_classification.layout import num_steps
 from experiments.text_classification.networks import build_model
+from experiments.trained.step_times import Runner, take_turns, time_attributes, training_steps
 from rnn_jax.data import Batch
 from rnn_jax.training import classification, make_optimizer
 

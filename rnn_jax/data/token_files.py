@@ -8,7 +8,9 @@ of two processes that make the same one, the second takes the first's.
 import contextlib
 import hashlib
 import json
+import math
 import os
+import platform
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -31,7 +33,11 @@ class TokenStream(NamedTuple):
 
     tokens: np.ndarray  # [N] unsigned, a memory map where it comes from files
     starts: np.ndarray  # [D + 1] int64
-    num_bytes: int  # of the text that was encoded: bits per byte divide by it
+    num_bytes: int  # of the text that was encoded
+
+    def bits_per_byte(self, nats: float) -> float:
+        """Convert a loss summed over all tokens: bits of each byte of the text."""
+        return float(nats) / math.log(2) / self.num_bytes
 
 
 def load_corpus_tokens(documents: Documents, encoding: Encoding) -> dict[str, TokenStream]:
@@ -44,11 +50,11 @@ def load_corpus_tokens(documents: Documents, encoding: Encoding) -> dict[str, To
       ValueError: one line, if no token is in a split.
     """
     try:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
         what = json.dumps(_what(documents, encoding)).encode()
         folder = home / "rnn_jax" / "corpora" / hashlib.sha256(what).hexdigest()[:16]
         return prepare_tokens(documents, encoding, folder)
-    except (OSError, RuntimeError):  # no right, no room, no home
+    except (OSError, RuntimeError):  # no right, no room, no home (RuntimeError)
         return encode_documents(documents, encoding)
 
 
@@ -64,8 +70,10 @@ def prepare_tokens(
     what = _what(documents, encoding)
     with contextlib.suppress(ValueError):
         return open_tokens(folder, what)
-    if folder.exists() and not (folder.is_dir() and set(os.listdir(folder)) <= set(FILES)):
-        raise ValueError(f"{folder} holds other files; allowed: a folder of tokens, or a new one")
+    if folder.exists() and not _is_ours(folder, what):
+        raise ValueError(
+            f"{folder} holds something else; allowed: this corpus's own tokens, or no such folder"
+        )
     remove(folder)
     streams = encode_documents(documents, encoding)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +119,7 @@ def encode_documents(documents: Documents, encoding: Encoding) -> dict[str, Toke
     dtype = next(kind for kind in ("<u1", "<u2", "<u4") if encoding.size <= 256 ** int(kind[2]))
     streams = {}
     for split in SPLITS:
+        _check_utf8(documents, split, encoding)
         parts = [encode(data).astype(dtype) for data in documents.splits[split]]
         parts = [part for part in parts if len(part)]
         if not parts:
@@ -123,8 +132,40 @@ def encode_documents(documents: Documents, encoding: Encoding) -> dict[str, Toke
     return streams
 
 
+def _check_utf8(documents: Documents, split: str, encoding: Encoding) -> None:
+    """Refuse byte pairs of what is no UTF-8: they would be those of another, longer text."""
+    if encoding.kind != "bpe":
+        return
+    for number, data in enumerate(documents.splits[split]):
+        try:
+            data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{documents.name}: document {number} of {split} is no UTF-8 (byte {error.start}); "
+                "allowed: UTF-8, or the encoding byte"
+            ) from None
+
+
 def _what(documents: Documents, encoding: Encoding) -> dict:
-    return {"format": FORMAT, "source": documents.source, "encoding": encoding.to_json()}
+    """Name all that decides what the tokens are; what a letter is changes with Python's tables."""
+    return {
+        "format": FORMAT,
+        "source": documents.source,
+        "encoding": encoding.to_json(),
+        "python": "" if encoding.kind == "byte" else platform.python_version(),
+    }
+
+
+def _is_ours(folder: Path, what: dict) -> bool:
+    """Tell whether a folder holds these tokens and nothing else; they may be damaged."""
+    names = set(os.listdir(folder)) if folder.is_dir() else set()
+    if not names <= set(FILES) or len(names) < len(FILES) - 1:
+        return False
+    try:
+        head = json.loads((folder / HEAD).read_text("utf-8"))
+        return {name: head[name] for name in what} == what
+    except (OSError, ValueError, TypeError, KeyError):
+        return True
 
 
 def _write(folder: Path, streams: dict[str, TokenStream], what: dict) -> None:

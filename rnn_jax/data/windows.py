@@ -129,6 +129,7 @@ class TextWindows:
     batch_size: int
     window: int
     reset_documents: bool
+    first_token: int = 0  # what stands before it is left out
 
     def __len__(self) -> int:
         return -(-self.row_length // self.window)
@@ -136,17 +137,17 @@ class TextWindows:
     @property
     def row_length(self) -> int:
         """Tokens of a full row."""
-        return -(-len(self.line.stream.tokens) // self.batch_size)
+        return -(-(len(self.line.stream.tokens) - self.first_token) // self.batch_size)
 
     def __getitem__(self, i: int) -> Window:
         place = range(len(self))[i] * self.window
-        rows = np.arange(self.batch_size) * self.row_length
+        rows = self.first_token + np.arange(self.batch_size) * self.row_length
         left = np.clip(len(self.line.stream.tokens) - rows, 0, self.row_length) - place
         lengths = np.clip(left, 0, self.window)
         found, begins = self.line.cut(rows + place, lengths, self.window, self.vocabulary_size)
         if self.reset_documents:
             found.resets[:] = begins
-        if place == 0:
+        if place == 0 and self.first_token == 0:
             found.resets[0, 0] = True
         return found
 
@@ -202,8 +203,7 @@ def text_windows(
       ValueError: one line, if a setting is out of range, or there is no token.
     """
     _check(stream, vocabulary_size, batch_size, window)
-    line = _line(stream, np.arange(len(stream.starts) - 1))
-    return TextWindows(line, vocabulary_size, batch_size, window, reset_documents)
+    return TextWindows(whole_line(stream), vocabulary_size, batch_size, window, reset_documents)
 
 
 def _check(stream: TokenStream, vocabulary_size: int, batch_size: int, window: int) -> None:
@@ -212,6 +212,11 @@ def _check(stream: TokenStream, vocabulary_size: int, batch_size: int, window: i
     check_at_least("window", window, 1)
     if len(stream.tokens) == 0:
         raise ValueError("the text has 0 tokens; allowed: at least 1")
+    if not np.issubdtype(stream.tokens.dtype, np.integer):
+        raise ValueError(f"tokens are {stream.tokens.dtype}; allowed: integers")
+    for token in (stream.tokens.min(), stream.tokens.max()):
+        if not 0 <= token < vocabulary_size:
+            raise ValueError(f"a token is {token}; allowed: 0 to V - 1 = {vocabulary_size - 1}")
 
 
 def _begin_pass(windows: Windows, seed: int, number: int) -> tuple[Line, int]:
@@ -225,6 +230,11 @@ def _begin_pass(windows: Windows, seed: int, number: int) -> tuple[Line, int]:
     order = np.argsort(bits.random_raw(len(stream.starts) - 1), kind="stable")
     left = len(stream.tokens) // windows.batch_size - windows.num_windows * windows.window
     return _line(stream, order), int(bits.random_raw() % (left + 1))
+
+
+def whole_line(stream: TokenStream) -> Line:
+    """Lay the documents one after another, in their order."""
+    return _line(stream, np.arange(len(stream.starts) - 1))
 
 
 def _line(stream: TokenStream, order: np.ndarray) -> Line:

@@ -116,6 +116,8 @@ def stream(
     if np.ndim(prompt) != 1:
         raise ValueError(f"prompt has shape {np.shape(prompt)}; allowed: [n], one prompt")
     start = prefill(model, params, prompt)
+    if not np.isfinite(start.logits).all():
+        raise ValueError("the model's logits are not finite; allowed: a model that has a result")
 
     def chunks():
         state, keys = _spread(start, key, num_samples)

@@ -97,18 +97,25 @@ def _layer_flows(model, params, tokens, lengths, labels):
         )
 
 
-def prediction_flows(model: LanguageModel, params: Params, tokens: Array, targets: Array) -> Array:
+def prediction_flows(
+    model: LanguageModel,
+    params: Params,
+    tokens: Array,
+    targets: Array,
+    resets: Array | None = None,
+) -> Array:
     """Measure the gradient of the last prediction with respect to the state at every time step.
 
-    A language model reads T tokens from the zero state; L_b is the cross-entropy of the token that
-    follows the last of them alone, so what is left at step t is what that prediction owes to it.
+    A language model reads T tokens from the zero state; L_b is the cross-entropy of the last
+    prediction alone, so what is left at step t is what that prediction owes to it.
     (The loss of a whole window would add every step's own loss to what comes from later ones.)
 
     Args:
       model: a LanguageModel.
       params: its parameters.
-      tokens: [B, T], integers 0..V.
-      targets: [B], integers 0..V-1, the token after the last.
+      tokens: what is read, [B, T], integers 0..V.
+      targets: what the last step is to predict, [B], integers 0..V-1.
+      resets: booleans [B, T], as the model takes them: before one the gradient is zero.
     Returns:
       [layers, T+1, B]: ln ‖dL_b/dcarry_t‖₂, as ``layer_flows`` gives it.
     Raises:
@@ -118,25 +125,26 @@ def prediction_flows(model: LanguageModel, params: Params, tokens: Array, target
         raise ValueError(f"model is a {type(model).__name__}; allowed: a LanguageModel")
     check_tokens(tokens, jnp.zeros(jnp.shape(tokens)[:1], jnp.int32))
     _check_labels(targets, jnp.shape(tokens)[:1], model.vocabulary_size)
-    return _prediction_flows(model, params, tokens, targets)
+    return _prediction_flows(model, params, tokens, targets, resets)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _prediction_flows(model, params, tokens, targets):
+def _prediction_flows(model, params, tokens, targets, resets):
     variables, cell = {"params": params}, CELLS[model.cell](model.hidden_size)
+    over_time = None if resets is None else jnp.swapaxes(resets, 0, 1)
 
     def flow(layer, xs):
         def loss(last_carry, ys):
-            runs = model.apply(variables, layer, ys, method="read")
+            runs = model.apply(variables, layer, ys, resets=resets, method="read")
             logits = model.apply(variables, (runs[-1].ys if runs else ys)[-1], method="logits")
             return jnp.sum(optax.softmax_cross_entropy_with_integer_labels(logits, targets))
 
         cell_params = params[layer_key(layer)][FORWARD]
-        return gradient_flow(cell, cell_params, xs, loss).log_carry_norm
+        return gradient_flow(cell, cell_params, xs, loss, resets=over_time).log_carry_norm
 
     with jax.default_matmul_precision(jax.default_matmul_precision.value or "highest"):
         embedded = model.apply(variables, tokens, method="embed")
-        runs = model.apply(variables, -1, embedded, method="read")
+        runs = model.apply(variables, -1, embedded, resets=resets, method="read")
         return jnp.stack([flow(layer, run.xs) for layer, run in enumerate(runs)])
 
 

@@ -108,7 +108,7 @@ class Checkpoints(NamedTuple):
             return None
         named = _named(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like))
         restore_args = ocp.checkpoint_utils.construct_restore_args(named)
-        with self._manager() as manager:
+        with self._manager(read_only=True) as manager:  # another process may be writing
             found = manager.restore(
                 step, args=ocp.args.PyTreeRestore(named, restore_args=restore_args)
             )
@@ -156,7 +156,7 @@ class Checkpoints(NamedTuple):
         self._mark(step).unlink(missing_ok=True)
         shutil.rmtree(self.folder / str(step), ignore_errors=True)
 
-    def _manager(self):
+    def _manager(self, read_only: bool = False):
         from orbax import checkpoint as ocp
 
         def score(metrics: dict) -> float:
@@ -170,7 +170,8 @@ class Checkpoints(NamedTuple):
                 [policies.LatestN(self.keep_last), best]
             ),
             enable_async_checkpointing=False,
-            cleanup_tmp_directories=True,  # what a killed process left
+            cleanup_tmp_directories=not read_only,  # what a killed process left
+            read_only=read_only,
         )
         return ocp.CheckpointManager(self.folder.resolve(), options=options)
 

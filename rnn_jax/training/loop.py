@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnn_jax.checks import check_choice
 from rnn_jax.data.batching import Batches
 from rnn_jax.files import append_row, read_rows
 from rnn_jax.training.checkpoints import Checkpoints
@@ -123,6 +124,8 @@ def train(
       CheckpointError: the folder holds checkpoints of another training.
     """
     plan, rows_path = training.plan, training.folder / ROWS
+    check_choice("the plan's score", plan.score, ("accuracy", "loss"))
+    check_choice("the plan's unit", plan.unit, ("epoch", "stretch"))
     training.folder.mkdir(parents=True, exist_ok=True)
     _, dropout_key = jax.random.split(training.key)
     train_step = make_train_step(training.task, training.optimizer, plan.patience)
@@ -210,6 +213,15 @@ def restore_params(
     like = jax.eval_shape(lambda: init_state(task, optimizer, jax.random.key(0), 1.0))
     state = checkpoints.restore(like, step)
     return None if state is None else jax.tree.map(jnp.asarray, state.params)
+
+
+def best_params(training: Training) -> Params | None:
+    """Read the parameters of the best epoch that is kept; None: none has a result."""
+    rows, checkpoints = read_rows(training.folder / ROWS), training.checkpoints()
+    best = best_epoch(rows, training.plan)
+    if best is None:
+        return None
+    return restore_params(checkpoints, training.task, training.optimizer, best["step"])
 
 
 def evaluate(task: Task, params: Params, batches: Batches) -> Sums:

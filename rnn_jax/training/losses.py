@@ -101,10 +101,12 @@ def language_modelling(model: LanguageModel, batch_size: int) -> Task:
             rngs=rngs,
         )
         carried, logits = result
+        is_valid = jnp.arange(batch.targets.shape[1]) < batch.lengths[:, None]
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.targets)
-        correct = jnp.argmax(logits, -1) == batch.targets
-        count = jnp.int32(batch.targets.size)
-        return carried, Sums(jnp.sum(losses), jnp.sum(correct, dtype=jnp.int32), count, count)
+        correct = is_valid & (jnp.argmax(logits, -1) == batch.targets)
+        count = jnp.sum(batch.lengths, dtype=jnp.int32)
+        loss = jnp.sum(jnp.where(is_valid, losses, 0))
+        return carried, Sums(loss, jnp.sum(correct, dtype=jnp.int32), count, count)
 
     return Task(init, sums, lambda: model.initial_carry(batch_size))
 

@@ -137,7 +137,16 @@ def make_train_step(
 
 @functools.lru_cache(maxsize=256)
 def make_eval_step(task: Task) -> Callable[[Params, Any], Sums]:
-    """Jit (params, batch) -> Sums, without dropout; cached."""
+    """Jit (params, batch) -> Sums, without dropout; cached.
+
+    Raises:
+      ValueError: the task carries a state from batch to batch; one line.
+    """
+    if jax.tree.leaves(task.first_carry()):
+        raise ValueError(
+            "the task carries a state from batch to batch; allowed: one whose batches stand alone "
+            "(a language model's text: evaluate_stream)"
+        )
     return jax.jit(lambda params, batch: task.sums(params, task.first_carry(), batch, None)[1])
 
 

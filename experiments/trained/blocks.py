@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
-from experiments.at_once import Watch, on_devices
 from experiments.experiment import Workplace
+from experiments.trained.at_once import Watch, on_devices
 from rnn_jax.cells import param_count
 from rnn_jax.results import ANEW, RunDirectoryError
 from rnn_jax.training import (
