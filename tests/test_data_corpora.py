@@ -165,7 +165,7 @@ def test_a_folder_is_cut_by_content_in_the_order_of_its_paths(tmp_path):
         expected = [d for d in contents if split_of(d.decode("utf-8", "replace")) == split]
         assert documents.splits[split] == expected
     assert documents.source.startswith(
-        f"{tmp_path.name}, 1 empty dropped, 1 repeated dropped; documents: train "
+        f"{tmp_path.name}, 1 with a NUL dropped, 1 empty dropped, 1 repeated dropped; documents: "
     )
     assert str(tmp_path) not in documents.source
     assert load_documents(f"{tmp_path}/")[1:] == documents[1:]

@@ -9,7 +9,7 @@ import pytest
 from cases import CASE, LENGTHS, every_case, one_case_a_cell, with_options
 from helpers import loop_unroll, raises_one_line, tree_allclose
 
-from rnn_jax import GradientFlow, elman, gradient_flow, hold_gates, lstm, unroll
+from rnn_jax import GradientFlow, elman, gate_values, gradient_flow, hold_gates, lstm, unroll
 from rnn_jax.cells import initializers
 
 T = 6
@@ -218,6 +218,24 @@ def test_flow_is_that_of_a_perturbed_loop(case, settings, getkey):
         recurrent_weight=0.9,
     )
     tree_allclose(flow, flow_of_loop(case, params, xs, loss, carry, seq_lengths, 0.9))
+
+
+@one_case_a_cell
+def test_a_reset_ends_the_flow_and_is_in_the_gates(case, getkey):
+    """Before a reset the gradient of a loss of the last state is 0; after it, as begun there."""
+    params, carry = case.params(getkey()), case.carry(getkey(), (2,))
+    xs, resets = case.xs(getkey(), T, (2,)), np.zeros((T, 2), bool)
+    resets[3, 1] = True
+    flow = gradient_flow(case.cell, params, xs, loss_of_carry, initial_carry=carry, resets=resets)
+    alone = jax.tree.map(lambda a: a[:1], carry)
+    first = gradient_flow(case.cell, params, xs[:, :1], loss_of_carry, initial_carry=alone)
+    second = gradient_flow(case.cell, params, xs[3:, 1:], loss_of_carry)
+    tree_allclose(flow.log_carry_norm[:, 0], first.log_carry_norm[:, 0])
+    tree_allclose(flow.log_carry_norm[4:, 1], second.log_carry_norm[1:, 0])
+    assert np.all(flow.log_carry_norm[:4, 1] == -np.inf)
+    gates = gate_values(case.cell, params, xs, initial_carry=carry, resets=resets)
+    begun = gate_values(case.cell, params, xs[3:, 1:])
+    tree_allclose(jax.tree.map(lambda a: a[3:, 1:], gates), begun)
 
 
 @every_case

@@ -13,12 +13,14 @@ import pytest
 from helpers import raises_one_line, tree_allclose, tree_equal
 
 from rnn_jax.data.batching import Batch, Encoded, make_batches
+from rnn_jax.files import read_rows
 from rnn_jax.training import (
     CheckpointError,
     OptimizerSettings,
     Plan,
     Training,
     best_epoch,
+    best_params,
     classification,
     evaluate,
     init_optimizer,
@@ -467,3 +469,17 @@ def test_an_epoch_whose_loss_is_not_finite_is_no_result(tmp_path):
     )
     assert not any(np.isfinite(r["validation_loss"]) for r in rows if r["event"] == "epoch")
     assert best_epoch(rows) is None
+
+
+def test_who_reads_a_training_leaves_its_files_alone(tmp_path):
+    """A run may be read while it trains: what its trainer is writing just now stays there."""
+    one = training(tmp_path)
+    train(one)
+    in_the_making = tmp_path / "checkpoints" / "99.orbax-checkpoint-tmp"
+    in_the_making.mkdir()
+    before = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    params = best_params(one)
+    assert params is not None
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == before
+    best = best_epoch(read_rows(tmp_path / "metrics.jsonl"))
+    assert one.validate(params).mean_loss == best["validation_loss"]

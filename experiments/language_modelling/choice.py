@@ -9,6 +9,7 @@ import math
 import numpy as np
 import xarray as xr
 
+from rnn_jax.data import Encoding
 from rnn_jax.plotting.labels import cell_label
 
 COMPARISONS = ("equal_tokens", "equal_time", "window_study")
@@ -37,6 +38,16 @@ def labels(dataset: xr.Dataset, points: list[str]) -> dict[str, str]:
         is_alone = bool(cell) and every.count(cell) == 1
         written[point] = (cell_label(cell) + (rest if not is_alone else "")).strip()
     return written
+
+
+def is_lossless(dataset: xr.Dataset) -> bool:
+    """Tell whether the tokens are the whole text; else bits per byte leave a part unpaid."""
+    return Encoding.from_json(dataset.attrs["encoding"]).is_lossless
+
+
+def has_seeds(dataset: xr.Dataset) -> bool:
+    """Tell whether there are several seeds: one has no spread."""
+    return dataset.sizes["seed"] > 1
 
 
 def of_point(dataset: xr.Dataset, coordinate: str, point: str):

@@ -5,7 +5,13 @@ import math
 import xarray as xr
 
 from experiments.language_modelling import table
-from experiments.language_modelling.choice import best_network, networks, yardsticks
+from experiments.language_modelling.choice import (
+    best_network,
+    has_seeds,
+    is_lossless,
+    networks,
+    yardsticks,
+)
 from experiments.language_modelling.rows import summary_rows, with_spread
 from rnn_jax.plotting.labels import cell_label
 from rnn_jax.results import Row
@@ -36,10 +42,8 @@ def ranking(dataset: xr.Dataset) -> list[str]:
                 if b["test_bits"] - a["test_bits"] < _deviation(a, b)
             ]
             closer = f" Within a standard deviation over seeds: {', '.join(near)}." if near else ""
-            said.append(
-                f"At {words}, bits per byte of the test split (± standard deviation over seeds): "
-                f"{named}.{closer}"
-            )
+            spread = "± standard deviation over seeds" if has_seeds(dataset) else "one seed each"
+            said.append(f"At {words}, bits per byte of the test split ({spread}): {named}.{closer}")
         if lost := [row["label"] for row in rows if row not in known]:
             said.append(f"At {words} no result is known of {', '.join(lost)}.")
         fewer = [
@@ -64,6 +68,11 @@ def _deviation(*rows: Row) -> float:
 
 def against_yardsticks(dataset: xr.Dataset) -> list[str]:
     """Compare the best network by validation with the strongest yardstick of each kind."""
+    if not is_lossless(dataset):
+        return [
+            "These tokens are not the whole text: what they leave out is not paid for, and bits "
+            "per byte do not compare with those of n-grams and compressors."
+        ]
     best = best_network(dataset)
     said = []
     for kind in table.YARDSTICKS:
@@ -107,6 +116,11 @@ def windows(dataset: xr.Dataset) -> list[str]:
         what = f"{abs(less):.3f} bits per byte {'less' if less > 0 else 'more'}"
         if abs(less) < _deviation(first, last):
             what += ", which is within a standard deviation over seeds"
+        if first["rows_at_once"] != last["rows_at_once"]:
+            what += (
+                f" (B = {first['rows_at_once']:.0f} rows at once to {last['rows_at_once']:.0f}: as "
+                "many tokens a step)"
+            )
         said.append(
             f"Windows, {cell_label(cell)}: {named}. From T = {first['window']:.0f} to "
             f"{last['window']:.0f}: {what}."

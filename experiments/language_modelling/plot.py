@@ -8,6 +8,7 @@ import xarray as xr
 from experiments.experiment import Picture
 from experiments.language_modelling.choice import (
     chosen_rates,
+    is_lossless,
     labels,
     networks,
     of_point,
@@ -46,7 +47,7 @@ def _learning_curves(dataset: xr.Dataset) -> Picture:
         else ""
     )
     return Picture(
-        "Bits per byte of the first part of the validation split as the networks learn, against "
+        "Bits per byte of pieces of the validation split as the networks learn, against "
         f"the tokens read (logarithmic), at the chosen learning rates.{right} Thick: mean over "
         "the seeds that did not stop, thin: each seed. Level lines: the best n-gram and the "
         "compressors, of the test split. The first measurements lie above the picture.",
@@ -88,7 +89,9 @@ def _curves(dataset: xr.Dataset, points: list[str]) -> list:
 
 
 def _levels(dataset: xr.Dataset) -> dict[str, float]:
-    """Give bits per byte of the best n-gram and of every compressor."""
+    """Give bits per byte of the best n-gram and of every compressor, where they compare."""
+    if not is_lossless(dataset):
+        return {}
     n_grams, compressors = (
         {
             name: float(value[0])

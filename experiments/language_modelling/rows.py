@@ -15,13 +15,13 @@ from rnn_jax.results import Row
 def summary_rows(dataset: xr.Dataset, points: list[str]) -> list[Row]:
     """Return one row a point, a network at its chosen learning rate, in the order given.
 
-    point; label; kind: network, n-gram or compressor; cell; window: T; learning_rate: nan of a
-    yardstick; test_bits: bits per byte of the test split, its _std (n - 1), _median and _best over
-    seeds; alone_bits: of a compressor that has not read the training text; validation_bits, its
-    _std; test_loss: nat per token, mean over seeds; perplexity: its exponential; test_accuracy;
-    num_parameters; hidden_size; tokens: read in training; step_ms: median time of a training step;
-    seconds: of a training, steps times step_ms; skipped_steps: of all seeds; stopped: trainings
-    that were ended early; seeds; seeds_with_result. nan: not known.
+    point; label; kind: network, n-gram or compressor; cell; window: T; rows_at_once: B;
+    learning_rate: nan of a yardstick; test_bits: bits per byte of the test split, its _std (n - 1),
+    _median and _best over seeds; alone_bits: of a compressor that has not read the training text;
+    validation_bits, its _std; test_loss: nat per token, mean over seeds; perplexity: its
+    exponential; test_accuracy; num_parameters; hidden_size; tokens: read in training; step_ms:
+    median time of a training step; seconds: of a training, steps times step_ms; skipped_steps: of
+    all seeds; stopped: trainings that were ended early; seeds; seeds_with_result. nan: not known.
     """
     rates, names = chosen_rates(dataset), labels(dataset, points)
     return [summarise(dataset, p, rates.get(p, math.nan)) | {"label": names[p]} for p in points]
@@ -42,6 +42,7 @@ def summarise(dataset: xr.Dataset, point: str, rate: float) -> Row:
         "kind": kind,
         "cell": of_point(dataset, "cell", point),
         "window": float(of_point(dataset, "window", point)) if is_network else math.nan,
+        "rows_at_once": float(of_point(dataset, "rows_at_once", point)),
         "learning_rate": rate,
         "test_bits": mean(test),
         "test_bits_std": spread(test) if is_network else math.nan,

@@ -7,7 +7,7 @@ import xarray as xr
 
 from experiments.gradient_flow.findings import count
 from experiments.language_modelling import table
-from experiments.language_modelling.choice import networks, of_point, yardsticks
+from experiments.language_modelling.choice import is_lossless, networks, of_point, yardsticks
 from experiments.language_modelling.rows import count_label
 from rnn_jax.plotting.labels import cell_label
 
@@ -17,9 +17,20 @@ def set_up(dataset: xr.Dataset) -> list[str]:
     said = [_text(dataset)]
     if networks(dataset):
         said += [_trainings(dataset), f"Shown: {table.CHOICE[0].lower()}{table.CHOICE[1:]}"]
+    what = (
+        "Bits per byte: minus the base-2 logarithm of the probability of a text over its bytes, "
+        "the first token included"
+    )
+    if is_lossless(dataset):
+        said.append(f"{what}, so that encodings, n-grams and compressors compare.")
+    else:
+        said.append(
+            f"{what}. These tokens are not the whole text (an unknown one costs one symbol, "
+            "however long; of words, case and white space are not there): a lower bound, no more."
+        )
     said.append(
-        "Bits per byte: minus the base-2 logarithm of the probability of a text over its bytes "
-        "(UTF-8), the first token included, so that encodings, n-grams and compressors compare."
+        "Networks are told where a document begins, by the start symbol; yardsticks read the "
+        "documents joined."
     )
     n_grams, compressors = (yardsticks(dataset, kind) for kind in table.YARDSTICKS)
     if n_grams or compressors:

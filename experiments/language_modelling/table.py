@@ -9,7 +9,13 @@ from functools import partial
 import numpy as np
 import xarray as xr
 
-from experiments.language_modelling.choice import chosen_rates, labels, networks, yardsticks
+from experiments.language_modelling.choice import (
+    chosen_rates,
+    has_seeds,
+    labels,
+    networks,
+    yardsticks,
+)
 from experiments.language_modelling.reach import reach_rows
 from experiments.language_modelling.rows import count_label, summarise, summary_rows, with_spread
 from experiments.language_modelling.times import device
@@ -49,8 +55,8 @@ def equal_tokens_table(dataset: xr.Dataset) -> Table:
     points = networks(dataset, "equal_tokens")
     points += [point for kind in YARDSTICKS for point in yardsticks(dataset, kind)]
     rows = summary_rows(dataset, points)
-    columns = [*_columns(), *_losses()]
-    note = f"{SEEDS} nat/token: the mean; perpl.: perplexity, its exponential. {CHOICE}"
+    columns = [*_columns(dataset), *_losses()]
+    note = f"{_seeds(dataset)} nat/token: the mean; perpl.: perplexity, its exponential. {CHOICE}"
     if any(row["kind"] == "compressor" for row in rows):
         columns.append(Column("alone_bits", "alone", ".3f"))
         note += (
@@ -76,12 +82,12 @@ def equal_time_table(dataset: xr.Dataset) -> Table:
         title="Bits per byte of the test split, at equal time of training",
         rows=rows,
         columns=[
-            *_columns(),
+            *_columns(dataset),
             Column("test_loss", "nat/token", ".3f"),
             Column("tokens", "tokens", lambda row: count_label(row["tokens"])),
             Column("seconds", "s", lambda row: three_digits(row["seconds"])),
         ],
-        note=f"{SEEDS}{where if device(dataset) else ''} {CHOICE}",
+        note=f"{_seeds(dataset)}{where if device(dataset) else ''} {CHOICE}",
     )
 
 
@@ -97,7 +103,7 @@ def windows_table(dataset: xr.Dataset) -> Table:
     cells = list(dict.fromkeys(row["cell"] for row in rows))
     rows.sort(key=lambda row: (cells.index(row["cell"]), row["window"]))
     lengths = {row["T"] for row in measured.values()}
-    note = f"{SEEDS} {CHOICE}"
+    note = f"{_seeds(dataset)} {CHOICE} B: rows read at once, as many tokens a step."
     if lengths:
         of = ", ".join(map(str, sorted(lengths)))
         note += (
@@ -112,7 +118,8 @@ def windows_table(dataset: xr.Dataset) -> Table:
         columns=[
             Column("label", "", lambda row: cell_label(row["cell"]), is_word=True),
             Column("window", "T", ".0f"),
-            *_columns()[1:],
+            Column("rows_at_once", "B", ".0f"),
+            *_columns(dataset)[1:],
             Column("end_steps", "reach", ".0f"),
             Column("end_decades", "decades", "+.1f"),
         ],
@@ -170,13 +177,17 @@ def settings_table(dataset: xr.Dataset) -> Table:
     )
 
 
-def _columns() -> list[Column]:
-    return [
-        Column("label", "", is_word=True),
-        Column("test_bits", "test", partial(with_spread, "test_bits")),
-        Column("test_bits_median", "median", ".3f"),
-        Column("test_bits_best", "best", ".3f"),
-    ]
+def _columns(dataset: xr.Dataset) -> list[Column]:
+    some = [Column("label", "", is_word=True)]
+    some.append(Column("test_bits", "test", partial(with_spread, "test_bits")))
+    if has_seeds(dataset):
+        some.append(Column("test_bits_median", "median", ".3f"))
+        some.append(Column("test_bits_best", "best", ".3f"))
+    return some
+
+
+def _seeds(dataset: xr.Dataset) -> str:
+    return SEEDS if has_seeds(dataset) else "One seed each: no spread is known."
 
 
 def _losses() -> list[Column]:

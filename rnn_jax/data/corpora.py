@@ -46,7 +46,8 @@ def load_documents(
         origin = f"{name}: Python {platform.python_version()} standard library"
         given = {"train": list(portable_files().values())}
     elif path.is_dir() and not (path / "dataset_info.json").is_file():
-        origin, given = path.resolve().name, _read_folder(path)
+        num_binary, given = _read_folder(path)
+        origin = path.resolve().name + (f", {num_binary} with a NUL dropped" if num_binary else "")
     elif path.is_file():
         splits = _cut_file(_read_text(path))
         return make_documents(name, path.name, splits)
@@ -76,7 +77,7 @@ def _read_prepared(
     return f"TFDS {full_name}", given
 
 
-def _read_folder(folder: Path) -> dict[str, list[bytes]]:
+def _read_folder(folder: Path) -> tuple[int, dict[str, list[bytes]]]:
     """Read the documents of a folder: by split where it has train, else all as train."""
     files = {split: folder / f"{split}.txt" for split in SPLITS}
     folders = {split: folder / split for split in SPLITS}
@@ -93,16 +94,17 @@ def _read_folder(folder: Path) -> dict[str, list[bytes]]:
             f"{folder} has train and lacks {', '.join(missing)}; allowed: all of train, "
             "validation, test, or none of them"
         )
-    texts = {}
+    texts, num_binary = {}, 0
     for split, paths in given.items():
         contents = [_read(path) for path in paths]
         texts[split] = [data for data in contents if b"\0" not in data]
+        num_binary += len(contents) - len(texts[split])
         if not any(texts[split]):
             raise ValueError(
                 f"{folder} has 0 text files for {split}, of {len(paths)} files; allowed: at least "
                 "1 (hidden and empty ones, and those with a NUL byte, do not count)"
             )
-    return texts
+    return num_binary, texts
 
 
 def _files_below(folder: Path) -> list[Path]:
