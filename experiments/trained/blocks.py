@@ -25,7 +25,7 @@ from rnn_jax.types import Params
 
 TRAININGS = "trainings"  # their folder in a run directory
 MOST_MAPPINGS = 30_000
-making = threading.Lock()  # two threads would build, and compile, the same network twice
+making = threading.Lock()  # two threads would make, and trace, the same network twice
 
 
 def on_all_devices(
@@ -69,7 +69,7 @@ def train_and_test(
     """Train to the end; then test the best epoch of the validation split.
 
     Args:
-      training: the training; the network is made, and its step jitted, under ``making``.
+      training: the training; make it under ``making``.
       index: its block.
       watch: who watches all trainings.
       test: of the best parameters, what is found of them.

@@ -90,25 +90,44 @@ def language_modelling(model: LanguageModel, batch_size: int) -> Task:
         return model.init(key, jnp.zeros((1, 1), jnp.int32))["params"]
 
     def sums(params, carried, batch, dropout_key):
-        is_training = dropout_key is not None
-        rngs = {"dropout": dropout_key} if is_training else {}
-        result: Any = model.apply(
-            {"params": params},
-            batch.inputs,
-            carried,
-            resets=batch.resets,
-            is_training=is_training,
-            rngs=rngs,
+        carried, losses, is_right = window_losses(
+            model, params, carried, batch, dropout_key=dropout_key
         )
-        carried, logits = result
-        is_valid = jnp.arange(batch.targets.shape[1]) < batch.lengths[:, None]
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch.targets)
-        correct = is_valid & (jnp.argmax(logits, -1) == batch.targets)
         count = jnp.sum(batch.lengths, dtype=jnp.int32)
-        loss = jnp.sum(jnp.where(is_valid, losses, 0))
-        return carried, Sums(loss, jnp.sum(correct, dtype=jnp.int32), count, count)
+        return carried, Sums(jnp.sum(losses), jnp.sum(is_right, dtype=jnp.int32), count, count)
 
     return Task(init, sums, lambda: model.initial_carry(batch_size))
+
+
+def window_losses(
+    model: LanguageModel,
+    params: Params,
+    carry: Any,
+    window: Any,
+    *,
+    dropout_key: Key | None = None,
+    freeze: bool = False,
+) -> tuple[Any, Array, Array]:
+    """Read a window: (carry, nats [B, T], whether the target was the most probable [B, T]).
+
+    Past a length losses are 0, and with ``freeze`` the carry is that of the last valid step
+    (without it, which costs less, no row that is shorter may be read on).
+    """
+    is_training = dropout_key is not None
+    result: Any = model.apply(
+        {"params": params},
+        window.inputs,
+        carry,
+        lengths=window.lengths if freeze else None,
+        resets=window.resets,
+        is_training=is_training,
+        rngs={"dropout": dropout_key} if is_training else {},
+    )
+    carry, logits = result
+    is_valid = jnp.arange(window.targets.shape[1]) < window.lengths[:, None]
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, window.targets)
+    is_right = is_valid & (jnp.argmax(logits, -1) == window.targets)
+    return carry, jnp.where(is_valid, losses, 0), is_right
 
 
 def add(*sums: Sums) -> Sums:

@@ -14,13 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from rnn_jax.checks import check_whole
 from rnn_jax.data.token_files import TokenStream
 from rnn_jax.data.windows import text_windows
 from rnn_jax.models.language_model import LanguageModel
-from rnn_jax.training.losses import Sums
+from rnn_jax.training.losses import Sums, window_losses
 from rnn_jax.types import Params
 
 MOST_PASSES = 4  # then one reading from the last final row on costs less
@@ -110,15 +109,7 @@ def _read_rows(model, params, carry, windows) -> tuple[Any, np.ndarray, np.ndarr
 
 @functools.partial(jax.jit, static_argnums=0)
 def _window_losses(model, params, carry, window):
-    """Read a window: (carry, nats [B, T], whether the target was the most probable [B, T])."""
-    result: Any = model.apply(
-        {"params": params}, window.inputs, carry, lengths=window.lengths, resets=window.resets
-    )
-    carry, logits = result
-    is_valid = jnp.arange(window.targets.shape[1]) < window.lengths[:, None]
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, window.targets)
-    is_right = is_valid & (jnp.argmax(logits, -1) == window.targets)
-    return carry, jnp.where(is_valid, losses, 0), is_right
+    return window_losses(model, params, carry, window, freeze=True)
 
 
 def _num_final(begins, carry) -> int:
