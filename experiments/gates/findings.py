@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from experiments.gates import table
-from experiments.gradient_flow.findings import count
+from experiments.wording import count
 from rnn_jax.plotting.labels import cell_label
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from experiments.wording import count
 from rnn_jax.plotting.labels import cell_label
 from rnn_jax.regimes import REGIMES, regime
 
@@ -54,11 +55,6 @@ def findings(dataset: xr.Dataset) -> list[str]:
     for cell in cells:
         sentences += _theory(dataset.sel(cell=cell), cell_label(cell))
     return sentences + (_clips(dataset) if "clip" in dataset.dims else [])
-
-
-def count(number: int, noun: str) -> str:
-    """Write a number of things: 1 draw, 2 draws."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _of_cell(one: xr.Dataset, name: str) -> str:

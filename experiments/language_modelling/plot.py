@@ -16,7 +16,7 @@ from experiments.language_modelling.choice import (
     yardsticks,
 )
 from experiments.language_modelling.times import device, seconds_per_token
-from experiments.text_classification.reach import top_layer
+from experiments.trained.reach import top_layer
 
 
 def pictures(dataset: xr.Dataset) -> dict[str, Picture]:
@@ -50,7 +50,7 @@ def _learning_curves(dataset: xr.Dataset) -> Picture:
         "Bits per byte of pieces of the validation split as the networks learn, against "
         f"the tokens read (logarithmic), at the chosen learning rates.{right} Thick: mean over "
         "the seeds that did not stop, thin: each seed. Level lines: the best n-gram and the "
-        "compressors, of the test split. The first measurements lie above the picture.",
+        "compressors, of the test split. The first measurement may lie above the picture.",
         _draw_learning_curves,
     )
 

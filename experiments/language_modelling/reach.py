@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from experiments.language_modelling.choice import chosen_rates, networks, of_point
-from experiments.text_classification.reach import reach_of_training, top_layer
+from experiments.trained.reach import reach_of_training, top_layer
 from rnn_jax.results import Row
 
 

@@ -8,7 +8,7 @@ import xarray as xr
 
 from experiments.language_modelling.choice import chosen_rates, labels, of_point, of_seeds
 from experiments.language_modelling.times import seconds_per_token
-from experiments.summaries import mean, median, spread, three_digits
+from experiments.wording import mean, median, spread, three_digits
 from rnn_jax.results import Row
 
 

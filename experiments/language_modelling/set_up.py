@@ -5,10 +5,10 @@ import json
 import numpy as np
 import xarray as xr
 
-from experiments.gradient_flow.findings import count
 from experiments.language_modelling import table
 from experiments.language_modelling.choice import is_lossless, networks, of_point, yardsticks
 from experiments.language_modelling.rows import count_label
+from experiments.wording import count
 from rnn_jax.plotting.labels import cell_label
 
 

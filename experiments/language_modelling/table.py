@@ -19,8 +19,8 @@ from experiments.language_modelling.choice import (
 from experiments.language_modelling.reach import reach_rows
 from experiments.language_modelling.rows import count_label, summarise, summary_rows, with_spread
 from experiments.language_modelling.times import device
-from experiments.summaries import three_digits
-from experiments.text_classification.reach import reach_table
+from experiments.trained.reach import reach_table
+from experiments.wording import three_digits
 from rnn_jax.plotting.labels import cell_label
 from rnn_jax.results import Column, Row, Table
 

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from experiments.language_modelling.choice import networks, of_point
-from experiments.summaries import device_label, median
+from experiments.wording import device_label, median
 from rnn_jax.results import Row
 
 UNEQUAL = 1.2  # measured seconds of "equal time" that differ by more than this are named

@@ -6,10 +6,10 @@ import math
 import numpy as np
 import xarray as xr
 
-from experiments.gradient_flow.findings import count
 from experiments.text_classification import reach, table, times
 from experiments.text_classification.choice import gated_cells, networks
 from experiments.text_classification.config import CONVOLUTION, YARDSTICKS
+from experiments.wording import count
 from rnn_jax.plotting.labels import cell_label
 from rnn_jax.results import Row
 

@@ -7,7 +7,8 @@ import xarray as xr
 
 from experiments.experiment import Picture
 from experiments.text_classification.choice import chosen_rates
-from experiments.text_classification.reach import reach_rows, top_layer
+from experiments.text_classification.reach import reach_rows
+from experiments.trained.reach import top_layer
 
 
 def pictures(dataset: xr.Dataset) -> dict[str, Picture]:

@@ -8,10 +8,9 @@ import math
 import numpy as np
 import xarray as xr
 
-from experiments.summaries import mean, median, spread, three_digits
 from experiments.text_classification.choice import chosen_rates, networks
 from experiments.text_classification.config import YARDSTICKS
-from experiments.text_classification.reach import reach_rows, reach_table
+from experiments.text_classification.reach import reach_rows
 from experiments.text_classification.times import (
     device,
     has_pair,
@@ -19,6 +18,8 @@ from experiments.text_classification.times import (
     speed,
     times_table,
 )
+from experiments.trained.reach import reach_table
+from experiments.wording import mean, median, spread, three_digits
 from rnn_jax.plotting.labels import cell_label
 from rnn_jax.results import Column, Row, Table
 

@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 import xarray as xr
 
-from experiments.summaries import device_label, mean, median, spread, three_digits
 from experiments.text_classification.choice import chosen_rates, networks
+from experiments.wording import device_label, mean, median, spread, three_digits
 from rnn_jax.plotting.labels import cell_label
 from rnn_jax.results import Column, Row, Table
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 CHUNK = 1 << 16  # characters given to ``tokenizers`` at once, whose memory goes with them
-BORDER = re.compile(r"(?<=\S)\s")  # a word ends here, whatever follows
+BORDER = re.compile(r"(?<=\S)[ \n]")  # a word ends here, whatever follows
 
 
 def train_merges(texts: Iterable[str], vocabulary_size: int, min_count: int) -> tuple[str, ...]:

@@ -145,7 +145,7 @@ def _range_of(curves: Sequence[Curve], levels: Mapping[str, float]) -> tuple[flo
     """Leave out the first falls, which would press together all that comes after them."""
     means = [mean_of_all(curve.of_seeds[curve.is_whole]) for curve in curves]
     means = [mean[np.isfinite(mean)] for mean in means]
-    late = [mean[len(mean) // 4 :] for mean in means]
+    late = [mean[1:] if len(mean) > 2 else mean for mean in means]  # the fall, not its first step
     low, high = limits(np.concatenate([*late, [*levels.values()], [np.nan]]), 0.0)
     margin = 0.06 * max(high - low, 0.1)
     return low - margin, high + margin

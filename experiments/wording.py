@@ -1,4 +1,4 @@
-"""What tables of trainings say of several seeds, and how they write numbers and devices."""
+"""What tables and sentences say of several seeds, and how they write numbers and devices."""
 
 import math
 from collections.abc import Mapping
@@ -34,3 +34,8 @@ def device_label(attributes: Mapping[str, Any]) -> str:
     """Name the device of a timing, from its attributes device and backend."""
     name, backend = str(attributes["device"]), str(attributes["backend"]).upper()
     return f"a {backend}" if name.upper() == backend else f"{name} ({backend})"
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number of things: 1 draw, 2 draws."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
