@@ -157,7 +157,10 @@ def compute_blocks(
     num_blocks = store.blocks.num_blocks
 
     def hint() -> None:
-        command.set_hint(f"{kept} of {num_blocks} {work.unit} are kept, the same command goes on")
+        partly = f" ({work.partly})" if work.partly else ""
+        command.set_hint(
+            f"{kept} of {num_blocks} {work.unit} are kept{partly}, the same command goes on"
+        )
 
     def log(**row) -> None:
         results.append_row(run.directory, rank=run.rank, **row)

@@ -40,6 +40,7 @@ class Sweep(NamedTuple):
     blocks: Callable[[Any, Iterable[int], Workplace], Iterator[tuple[int, dict]]]
     # (config, wanted blocks, workplace) -> (index, name: values) one by one
     unit: str = "blocks"  # what they are called
+    partly: str = ""  # said to whoever stops it: what is kept of those that have begun
 
 
 class Experiment(NamedTuple):

@@ -13,6 +13,7 @@ from experiments.experiment import Experiment
 from rnn_jax import results
 
 TEXTS = "samples.txt"
+MOST_LINES = 12  # of each text at the terminal
 OPENING = """from pathlib import Path
 from rnn_jax import results
 
@@ -32,6 +33,9 @@ def show(experiment: Experiment, dataset: xr.Dataset) -> None:
     for finding in experiment.findings(dataset):
         lines = textwrap.wrap(f"- {finding}", console.width, subsequent_indent="  ")
         console.print(Text("\n".join(lines)))
+    for title, text in _texts(experiment, dataset).items():
+        first = "\n".join(text.splitlines()[:MOST_LINES])
+        console.print(Text(f"\n{title} (begins):\n", style="bold"), Text(first), sep="\n")
 
 
 def write(experiment: Experiment, dataset: xr.Dataset, directory: Path) -> None:

@@ -13,7 +13,14 @@ PARTIAL = ".*.partial"
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Generator[Path]:
-    """Give a place beside ``path`` to write to; it is renamed there, or removed if that fails."""
+    """Give a place beside ``path`` to write to; it is renamed there, or removed if that fails.
+
+    A device or a pipe is no file that could be renamed over: it is written to.
+    """
+    is_device = path.exists() and not (path.is_file() or path.is_dir())
+    if is_device or path.parent == Path("/dev"):
+        yield path
+        return
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield beside

@@ -17,5 +17,9 @@ if __name__ == "__main__":
         has_own = any(argument.partition("=")[0] == "--config" for argument in arguments)
         sys.argv[1:] = [*([] if has_own else ["--config", str(TRAIN)]), *arguments]
         main("language_modelling")
+    elif command and not command.startswith("-"):
+        allowed = ", ".join(("train", *READERS))
+        print(f"error: command is {command!r}; allowed: {allowed}, or none", file=sys.stderr)
+        sys.exit(2)
     else:
         main("language_modelling")

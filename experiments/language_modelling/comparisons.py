@@ -88,7 +88,7 @@ def against_yardsticks(dataset: xr.Dataset) -> list[str]:
         how = (
             f"needs {less:.3f} bits per byte less than"
             if less > 0
-            else f"misses by {-less:.3f} bits per byte"
+            else f"needs {-less:.3f} bits per byte more than"
         )
         near = ", less than a standard deviation over seeds" * (abs(less) < _deviation(row))
         said.append(

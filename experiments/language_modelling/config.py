@@ -44,7 +44,8 @@ class Config:
     text_column: str = "text"
     """of a TFDS data set"""
     encoding: Literal["byte", "character", "word", "bpe"] = "byte"
-    """what a token is; the vocabulary is that of the training split"""
+    """what a token is; the vocabulary is that of the training split. word: lower case, without
+    white space; character and word: what is not in the vocabulary is one unknown symbol"""
     max_vocabulary: int = 2048
     """of characters, words or byte pairs, the most frequent"""
     reset_documents: bool = False
@@ -102,7 +103,7 @@ class Config:
     schedule: Shape = "cosine"
     """of the learning rate, to reach 0 after the last step"""
     warmup_steps: int = 50
-    """in which the learning rate rises"""
+    """in which the learning rate rises; of half of the steps at most"""
     patience: int = 20
     """so many steps in a row whose gradient is not finite end a training"""
     num_validations: int = 20
@@ -205,16 +206,15 @@ class Config:
         """B of a network: at every window a step reads as many tokens."""
         return self.batch_tokens // point.window
 
-    @property
-    def optimizer(self) -> OptimizerSettings:
-        """What the optimizer is made of."""
+    def optimizer_of(self, point: Point) -> OptimizerSettings:
+        """What the optimizer of a network is made of; a short training warms up shorter."""
         return OptimizerSettings(
             rule=self.rule,
             clip=self.clip,
             clip_at=self.clip_at,
             weight_decay=self.weight_decay,
             schedule=self.schedule,
-            warmup_steps=self.warmup_steps,
+            warmup_steps=min(self.warmup_steps, point.num_steps // 2),
         )
 
 

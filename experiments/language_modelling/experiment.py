@@ -12,16 +12,16 @@ from experiments.language_modelling import (
     timing,
 )
 from experiments.language_modelling.config import Config
+from experiments.trained.blocks import PARTLY
 
 EXPERIMENT = Experiment(
     name="language_modelling",
     config_class=Config,
-    compute=Sweep(layout.plan, run.blocks, unit="trainings and yardsticks"),
+    compute=Sweep(layout.plan, run.blocks, unit="trainings and yardsticks", partly=PARTLY),
     title="Language models in bits per byte, and how far back a prediction's gradient reaches",
-    question="An Elman network, an LSTM, a GRU and an SRU of as many parameters learn to predict "
-    "the next symbol of a text. Which predicts best after as many tokens, which after as much "
-    "time, how do they compare with n-grams and compressors, and what does the length of the "
-    "window do through which the gradient goes back?",
+    question="Recurrent networks learn to predict the next symbol of a text. How well, after how "
+    "many tokens and how much time, beside n-grams and compressors; how far back does the gradient "
+    "of a prediction reach, and what does the length of the window do through which it goes back?",
     set_up=set_up.set_up,
     tables=table.tables,
     findings=findings.findings,

@@ -32,7 +32,39 @@ def findings(dataset: xr.Dataset) -> list[str]:
         *windows(dataset),
         *_reach(dataset),
         *_times(dataset),
+        *_at_the_edge(dataset),
+        *_worse_than_guessing(dataset),
         *_stopped(dataset),
+    ]
+
+
+def _at_the_edge(dataset: xr.Dataset) -> list[str]:
+    """Name the networks whose chosen rate is the lowest or highest of those tried."""
+    rates, names = np.sort(dataset["learning_rate"].values), labels(dataset, networks(dataset))
+    ends = {float(rates[0]), float(rates[-1])}
+    found = [names[p] for p, rate in chosen_rates(dataset).items() if rate in ends]
+    if len(rates) == 1 or not found:
+        return []
+    return [
+        "The chosen learning rate is the lowest or the highest of those tried, so that another "
+        f"may be better, of: {', '.join(found)}."
+    ]
+
+
+def _worse_than_guessing(dataset: xr.Dataset) -> list[str]:
+    """Name the networks whose loss is above that of equal chances for every symbol."""
+    guess, rates = math.log(dataset.attrs["vocabulary_size"]), chosen_rates(dataset)
+    names = labels(dataset, networks(dataset))
+    lost = [
+        names[point]
+        for point, rate in rates.items()
+        if (of_seeds(dataset, "test_loss", point, rate) > guess).any()
+    ]
+    if not lost:
+        return []
+    return [
+        f"Worse than equal chances for every symbol ({guess:.3f} nat per token), of one seed or "
+        f"more: {', '.join(lost)}. Such a training has diverged, or has hardly begun."
     ]
 
 

@@ -42,8 +42,9 @@ class Arguments:
 
     run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """a run directory, finished or not"""
-    prompt: str | None = None
-    """what to go on from; none: the beginning of a document"""
+    prompt: str = ""
+    """what to go on from (--prompt="--x" where it begins with a dash); empty: the beginning of a
+    document"""
     prompt_file: Path | None = None
     """a file that holds it; -: standard input"""
     num_tokens: int = 1000
@@ -64,7 +65,7 @@ class Arguments:
     """a cell (lstm) or a training; None: the best on the validation split"""
 
     def __post_init__(self):
-        if self.prompt is not None and self.prompt_file is not None:
+        if self.prompt and self.prompt_file is not None:
             raise ValueError("--prompt and --prompt-file are given; allowed: one of them")
         check_sampling(self.sampling)
         limits = {"num_tokens": (0, 2**31 - 1), "num_samples": (1, 10_000), "seed": (0, 2**32 - 1)}
@@ -88,7 +89,7 @@ def main(argv: list[str]) -> None:
     arguments = configs.parse_arguments(Arguments, prog, argv)
     set_hint("what was written stands")
     try:
-        prompt = os.fsencode(arguments.prompt or "")
+        prompt = os.fsencode(arguments.prompt)
         if arguments.prompt_file is not None:
             prompt = read_bytes(arguments.prompt_file)
         trained = open_trained(arguments.run, arguments.model)

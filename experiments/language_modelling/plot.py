@@ -42,7 +42,7 @@ def pictures(dataset: xr.Dataset) -> dict[str, Picture]:
 def _learning_curves(dataset: xr.Dataset) -> Picture:
     right = (
         " Right: against seconds of training steps, tokens times their measured time, of the "
-        "networks that were given equal time."
+        "networks of the comparison at equal time, if there is one."
         if _is_timed(dataset)
         else ""
     )
@@ -101,7 +101,8 @@ def _levels(dataset: xr.Dataset) -> dict[str, float]:
         for kind in ("n-gram", "compressor")
     )
     best = sorted(n_grams, key=lambda name: n_grams[name])[:1]
-    return {name: n_grams[name] for name in best} | compressors
+    found = {name: n_grams[name] for name in best} | compressors
+    return {f"{name}, test": height for name, height in found.items()}
 
 
 def _known(values: np.ndarray) -> np.ndarray:
@@ -139,8 +140,8 @@ def _gradient_picture(comparison: str) -> Picture:
         "to the last step's against steps before the end, both logarithmic, a panel a "
         f"{which}, a line a measurement in training, dark is the start. A line along the dots "
         "keeps its size, one that falls forgets; it ends where the gradient is zero and "
-        "leaves the picture below 10^-16. Dashes: the window of the training, beyond which it got "
-        "no gradient. Mean of the logarithm over the seeds that did not stop.",
+        "leaves the picture below 10^-16. Dashes, where it is shorter: the window of the training, "
+        "beyond which it got no gradient. Mean of the logarithm over the seeds that did not stop.",
         partial(_draw_gradient, comparison=comparison),
     )
 

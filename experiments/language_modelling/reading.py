@@ -21,6 +21,7 @@ class Reading(NamedTuple):
     places: np.ndarray  # [n, 2] int64: token i stands for data[start:stop]
     is_unknown: np.ndarray  # [n] bool
     has_replaced: bool  # whether something was no UTF-8, and the tokens are no bytes
+    num_bytes: int  # of the text as it was given
 
     def piece(self, i: int) -> bytes:
         """What token i stands for."""
@@ -44,14 +45,14 @@ def read_bytes(path: Path | None) -> bytes:
 
 def read_text(encoding: Encoding, data: bytes) -> Reading:
     """Encode a text, and find its tokens in it."""
-    has_replaced = False
+    has_replaced, num_bytes = False, len(data)
     if encoding.kind != "byte":
         as_text = data.decode("utf-8", "replace").encode("utf-8")
         has_replaced, data = as_text != data, as_text
     tokens = encoding.encode_bytes(data)
     places = _places(encoding, data, tokens)
     is_unknown = (tokens == 0) & (not encoding.is_lossless)
-    return Reading(data, tokens, places, is_unknown, has_replaced)
+    return Reading(data, tokens, places, is_unknown, has_replaced, num_bytes)
 
 
 def report_unread(reading: Reading, name: str) -> None:

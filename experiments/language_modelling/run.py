@@ -1,6 +1,7 @@
 """Config -> dataset: a block is a training, or the measurement of a yardstick."""
 
 import functools
+import itertools
 import sys
 import threading
 from collections.abc import Iterable, Iterator
@@ -30,7 +31,7 @@ def check(config: Config) -> None:
     corpus = load_corpus(config)
     for point in config.points:
         if point.kind == "network":
-            make_optimizer(config.optimizer, point.num_steps)
+            make_optimizer(config.optimizer_of(point), point.num_steps)
             make_training(config, point, config.learning_rates[0], 0, Path())
     if config.tensorboard:
         from rnn_jax.training.tensorboard import tensorboard_writer
@@ -38,6 +39,11 @@ def check(config: Config) -> None:
         tensorboard_writer(Path())
     encoding, stream = corpus.reader.encoding, corpus.streams["train"]
     each = stream.num_bytes / len(stream.tokens)
+    if encoding.kind != "byte":
+        every = itertools.chain.from_iterable(corpus.documents.splits.values())
+        others = sum(data.decode("utf-8", "replace").encode() != data for data in every)
+        if others:
+            print(f"no UTF-8, read as U+FFFD: bytes in {others} documents", file=sys.stderr)
     print(
         f"read: {corpus.reader.source}; {encoding.size} symbols, {each:.2f} bytes a token",
         file=sys.stderr,
@@ -85,7 +91,7 @@ def compute(config: Config, index: int, folder: Path, watch: Watch) -> dict[str,
     def words(progress: Progress) -> str:
         part = progress.step / progress.num_steps
         bits = corpus.bits_per_byte("train", progress.loss)
-        return f"{part:.0%}: {bits:.3f} bits per byte"
+        return f"{part:.0%}: {bits:.3f} bits per byte (training)"
 
     def on_row(row: dict) -> None:
         if row["event"] == "stretch":

@@ -108,15 +108,11 @@ def main(argv: list[str]) -> None:
         configs.leave(str(error), code=1)
     print(f"by {trained.name}, {trained.encoding.kind} tokens", file=sys.stderr)
     report_unread(reading, name)
-    totals = Totals(len(bits), len(reading.data), float(bits.sum()))
+    totals = Totals(len(bits), reading.num_bytes, float(bits.sum()))
     rows = surprising_rows(reading, bits)
     console = Console(highlight=False, markup=False, emoji=False)
     has_colours = console.is_terminal and not console.no_color and bool(console.color_system)
     parts = parts_of(reading, bits) if arguments.html or has_colours else []
-    if arguments.bits is not None:
-        write(arguments.bits, bits_table(reading, bits))
-    if arguments.html is not None:
-        write(arguments.html, html_page(name, trained, totals, parts, rows))
     write_any_letter()
     if has_colours:
         console.print(coloured(parts), soft_wrap=True)
@@ -126,6 +122,11 @@ def main(argv: list[str]) -> None:
             console.print(_aligned(table))
     else:
         print("\n".join("\t".join(row) for row in (*totals.rows(), (), *rows)))
+    sys.stdout.flush()
+    if arguments.bits is not None:
+        write(arguments.bits, bits_table(reading, bits))
+    if arguments.html is not None:
+        write(arguments.html, html_page(name, trained, totals, parts, rows))
 
 
 def write(path: Path, text: str) -> None:

@@ -16,7 +16,12 @@ def set_up(dataset: xr.Dataset) -> list[str]:
     """Say what was read, what was trained on it, what is measured, and how one chooses."""
     said = [_text(dataset)]
     if networks(dataset):
-        said += [_trainings(dataset), f"Shown: {table.CHOICE[0].lower()}{table.CHOICE[1:]}"]
+        pieces = json.loads(dataset.attrs["config"]).get("validation_tokens")
+        if pieces and pieces < json.loads(dataset.attrs["num_tokens"])["validation"]:
+            pieces = f"Validation during training reads {pieces} of its tokens, in pieces."
+        else:
+            pieces = "Validation during training reads the whole split."
+        said += [_trainings(dataset), pieces, f"Shown: {table.CHOICE[0].lower()}{table.CHOICE[1:]}"]
     what = (
         "Bits per byte: minus the base-2 logarithm of the probability of a text over its bytes, "
         "the first token included"

@@ -55,5 +55,5 @@ def _runner(config: Config, point: Point) -> Runner:
     windows = make_windows(corpus.streams["train"], size, batch_size, point.window)
     model: Any = build_model(config, point.cell, size)
     task = language_modelling(model, batch_size)
-    optimizer: Any = make_optimizer(config.optimizer, point.num_steps)
+    optimizer: Any = make_optimizer(config.optimizer_of(point), point.num_steps)
     return training_steps(task, optimizer, config.patience, windows.epoch(0, 0)[0], config.seed)

@@ -67,7 +67,7 @@ def open_trained(run: Path, name: str | None = None) -> Trained:
         model: Any = build_model(config, point.cell, size)
         batch_size = config.rows_of(point)
         task = language_modelling(model, batch_size)
-        optimizer: Any = make_optimizer(config.optimizer, point.num_steps)
+        optimizer: Any = make_optimizer(config.optimizer_of(point), point.num_steps)
         checkpoints = checkpoints_in(folder / training, belongs_to(config, reader, training))
         params = restore_params(checkpoints, task, optimizer, step)
         if params is not None:
@@ -89,7 +89,7 @@ def _candidates(config: Config, name: str | None) -> dict[str, Point]:
     kept = {
         training: point
         for training, point in every.items()
-        if name is None or name in (training, point.name, point.cell)
+        if name is None or name.lower() in (training, point.name, point.cell)
     }
     if not kept:
         points = [point.name for point in config.points if point.kind == "network"]

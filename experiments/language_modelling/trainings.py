@@ -75,7 +75,7 @@ def make_training(config: Config, point: Point, rate: float, seed: int, folder: 
         probe = functools.partial(_measure_flow, model, *flow_places(config, corpus))
     return Training(
         task=language_modelling(model, batch_size),
-        optimizer=make_optimizer(config.optimizer, point.num_steps),
+        optimizer=make_optimizer(config.optimizer_of(point), point.num_steps),
         learning_rate=rate,
         batches=windows,
         validate=functools.partial(evaluate_on, config, model, corpus.validation),

@@ -3,11 +3,12 @@
 from experiments.experiment import Experiment, Sweep, Whole
 from experiments.text_classification import corpus, findings, layout, plot, run, table, timing
 from experiments.text_classification.config import Config
+from experiments.trained.blocks import PARTLY
 
 EXPERIMENT = Experiment(
     name="text_classification",
     config_class=Config,
-    compute=Sweep(layout.plan, run.blocks, unit="trainings"),
+    compute=Sweep(layout.plan, run.blocks, unit="trainings", partly=PARTLY),
     title="Text classification, and the gradient through time as it is learned",
     question="An Elman network, an LSTM, a GRU and an SRU learn to classify texts, with the same "
     "steps, learning rates and seeds. Which learns it, how does each compare with a convolution "

@@ -23,6 +23,7 @@ from rnn_jax.training import (
 )
 from rnn_jax.types import Params
 
+PARTLY = "others up to their last checkpoint"
 TRAININGS = "trainings"  # their folder in a run directory
 MOST_MAPPINGS = 30_000
 making = threading.Lock()  # two threads would make, and trace, the same network twice

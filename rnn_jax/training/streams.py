@@ -41,13 +41,16 @@ def evaluate_stream(
       model: the language model.
       params: its parameters.
       stream: the text, at least one token.
-      batch_size: B, rows that are read side by side; changes the time, not the result.
+      batch_size: B, rows that are read side by side (fewer where a row would be shorter than a
+        window); changes the time, not the result. On a CPU few are quick, on a GPU many.
       window: steps of a call.
       reset_documents: the state is zero at the beginning of every document.
     Returns:
       Sums: loss in nats, in double precision; one target a token.
     """
     check_whole("batch_size", batch_size, 1)
+    check_whole("window", window, 1)
+    batch_size = min(batch_size, -(-len(stream.tokens) // window) or 1)  # rows of a window at least
     windows = text_windows(
         stream, model.vocabulary_size, batch_size, window, reset_documents=reset_documents
     )
