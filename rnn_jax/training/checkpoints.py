@@ -108,9 +108,11 @@ class Checkpoints(NamedTuple):
             return None
         named = _named(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like))
         restore_args = ocp.checkpoint_utils.construct_restore_args(named)
-        with self._manager(read_only=True) as manager:  # another process may be writing
-            found = manager.restore(
-                step, args=ocp.args.PyTreeRestore(named, restore_args=restore_args)
+        # without a manager, which would remove what another process is writing just now
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            found = checkpointer.restore(
+                (self.folder / str(step) / "default").resolve(),
+                args=ocp.args.PyTreeRestore(named, restore_args=restore_args),
             )
         return _unnamed(found, like)
 
@@ -156,7 +158,7 @@ class Checkpoints(NamedTuple):
         self._mark(step).unlink(missing_ok=True)
         shutil.rmtree(self.folder / str(step), ignore_errors=True)
 
-    def _manager(self, read_only: bool = False):
+    def _manager(self):
         from orbax import checkpoint as ocp
 
         def score(metrics: dict) -> float:
@@ -170,8 +172,7 @@ class Checkpoints(NamedTuple):
                 [policies.LatestN(self.keep_last), best]
             ),
             enable_async_checkpointing=False,
-            cleanup_tmp_directories=not read_only,  # what a killed process left
-            read_only=read_only,
+            cleanup_tmp_directories=True,  # what a killed process left
         )
         return ocp.CheckpointManager(self.folder.resolve(), options=options)
 
