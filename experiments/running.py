@@ -93,6 +93,7 @@ def load_intact(run: Run) -> xr.Dataset:
 
 def compute(run: Run, force: bool = False) -> xr.Dataset | None:
     """Compute what is missing of a run and finish it; None if other processes have parts to do."""
+    use_all_cores()  # before a check makes an array
     try:
         run.experiment.check(run.config)
     except ValueError as error:

@@ -42,6 +42,7 @@ from rnn_jax.cells import CELLS
 from rnn_jax.data import Encoding
 from rnn_jax.files import read_rows
 from rnn_jax.models import prediction_flows
+from rnn_jax.sweep import num_cores
 from rnn_jax.training import init_state, make_train_step, token_bits
 
 ROOT = Path(__file__).parent.parent
@@ -130,6 +131,12 @@ def test_the_run_has_all_that_was_asked_for(finished):
     assert losses[-1] < losses[0]
     yardsticks = dataset.sel(point=dataset["kind"] != "network")
     assert np.isfinite(yardsticks["test_bits"]).all()
+
+
+def test_every_core_is_a_device_so_that_trainings_run_side_by_side(finished):
+    """A check that makes an array before the devices are made would leave one."""
+    record = json.loads((finished[0] / "environment.json").read_text())
+    assert record["num_devices"] == record["cores"] == num_cores()
 
 
 def test_a_networks_numbers_are_those_of_its_parameters(finished, data):
