@@ -5,7 +5,9 @@ depends on JAX's defaults runs in a process of its own (``helpers.run_python``).
 """
 
 import importlib.util
+import itertools
 import os
+from pathlib import Path
 
 import jax
 import pytest
@@ -69,6 +71,16 @@ def settings_of_the_process():
     yield
     for name, value in before.items():
         jax.config.update(name, value)
+
+
+@pytest.fixture(autouse=True)
+def room_for_compiled_programs(numbers=itertools.count(1)):
+    """Forget them before a long session's mappings come to Linux's limit of 65,530: XLA crashes."""
+    yield
+    if next(numbers) % 10 == 0:
+        maps = Path("/proc/self/maps")
+        if maps.exists() and maps.read_bytes().count(b"\n") > 35_000:
+            jax.clear_caches()
 
 
 @pytest.fixture
