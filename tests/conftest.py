@@ -21,6 +21,7 @@ if QUICK and "XLA_FLAGS" not in os.environ:
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_default_matmul_precision", "highest")
 
+NUMBERS = itertools.count(1)  # of the tests
 PARITY_IS_REQUIRED = os.environ.get("RNN_JAX_REQUIRE_PARITY") == "1"
 
 
@@ -74,10 +75,10 @@ def settings_of_the_process():
 
 
 @pytest.fixture(autouse=True)
-def room_for_compiled_programs(numbers=itertools.count(1)):
+def room_for_compiled_programs():
     """Forget them before a long session's mappings come to Linux's limit of 65,530: XLA crashes."""
     yield
-    if next(numbers) % 10 == 0:
+    if next(NUMBERS) % 10 == 0:
         maps = Path("/proc/self/maps")
         if maps.exists() and maps.read_bytes().count(b"\n") > 35_000:
             jax.clear_caches()
