@@ -76,7 +76,7 @@ def settings_of_the_process():
 
 @pytest.fixture(autouse=True)
 def room_for_compiled_programs():
-    """Forget them before a long session's mappings come to Linux's limit of 65,530: XLA crashes."""
+    """Forget them before a long run's mappings come to Linux's limit of 65,530: XLA crashes."""
     yield
     if next(NUMBERS) % 10 == 0:
         maps = Path("/proc/self/maps")
