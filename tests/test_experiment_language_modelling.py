@@ -320,7 +320,10 @@ def test_a_model_of_another_vocabulary_is_refused(finished, tmp_path, capsys):
 
 
 def start(folder, data):
-    short = "--cells lstm --equal-time --windows --yardsticks xz --timing-rounds 0 --num-steps 60"
+    short = (
+        "--cells lstm --equal-time --windows --yardsticks xz --timing-rounds 0 --num-steps 300 "
+        "--num-validations 30"
+    )
     return killed.start("language_modelling", folder, f"{TINY} {short} --data {data}")
 
 
