@@ -7,11 +7,12 @@ depends on JAX's defaults runs in a process of its own (``helpers.run_python``).
 import importlib.util
 import itertools
 import os
-from pathlib import Path
 
 import jax
 import pytest
 from helpers import QUICK
+
+from rnn_jax.sweep import make_room
 
 if QUICK and "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = QUICK
@@ -76,12 +77,10 @@ def settings_of_the_process():
 
 @pytest.fixture(autouse=True)
 def room_for_compiled_programs():
-    """Forget them before a long run's mappings come to Linux's limit of 65,530: XLA crashes."""
+    """Forget them in time, as a long run does."""
     yield
     if next(NUMBERS) % 10 == 0:
-        maps = Path("/proc/self/maps")
-        if maps.exists() and maps.read_bytes().count(b"\n") > 35_000:
-            jax.clear_caches()
+        make_room()
 
 
 @pytest.fixture

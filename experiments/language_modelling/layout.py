@@ -14,7 +14,7 @@ from experiments.language_modelling.corpus import Corpus, load_corpus
 from experiments.language_modelling.networks import build_model
 from rnn_jax.data.texts import SPLITS
 from rnn_jax.models import layer_names
-from rnn_jax.results import Blocks, unknown
+from rnn_jax.results import Blocks, unknown_variables
 
 CUT = ("point", "learning_rate", "seed")
 MEANINGS = {  # name: (dims beside those; long name; units)
@@ -62,15 +62,9 @@ def plan(config: Config) -> Blocks:
         meanings["log_carry_norm"] = FLOW
     if "temperature" in coordinates:
         meanings["sample_tokens"] = SAMPLE
-    variables: dict[str, tuple] = {}
-    for name, (dims, meaning, units) in meanings.items():
-        all_dims = (*CUT, *dims)
-        shape = (len(coordinates[dim]) for dim in all_dims)
-        attributes = {"long_name": meaning, "units": units}
-        variables[name] = (all_dims, unknown(shape, "float64"), attributes)
     streams = corpus.streams
     template = xr.Dataset(
-        variables,
+        unknown_variables(meanings, coordinates, CUT),
         {
             **{
                 dim: (dim, values, {"long_name": COORDINATES[dim]})

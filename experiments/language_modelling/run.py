@@ -20,7 +20,7 @@ from experiments.language_modelling.trainings import evaluate_on, make_training
 from experiments.trained.at_once import Watch
 from experiments.trained.blocks import TRAININGS, making, on_all_devices, train_and_test
 from rnn_jax.generation import Sampling, generate
-from rnn_jax.training import Progress, Training, make_optimizer, make_train_step
+from rnn_jax.training import Progress, make_train_step
 from rnn_jax.types import Params
 
 _counting = threading.Lock()  # n-grams of all orders are counted together, once
@@ -31,7 +31,6 @@ def check(config: Config) -> None:
     corpus = load_corpus(config)
     for point in config.points:
         if point.kind == "network":
-            make_optimizer(config.optimizer_of(point), point.num_steps)
             make_training(config, point, config.learning_rates[0], 0, Path())
     if config.tensorboard:
         from rnn_jax.training.tensorboard import tensorboard_writer
@@ -85,7 +84,7 @@ def compute(config: Config, index: int, folder: Path, watch: Watch) -> dict[str,
             "test_loss": loss,
             "test_bits": corpus.bits_per_byte("test", loss),
             "test_accuracy": float(found.accuracy),
-            **_samples(config, model, params, training),
+            **_samples(config, model, params),
         }
 
     def words(progress: Progress) -> str:
@@ -116,7 +115,7 @@ def compute(config: Config, index: int, folder: Path, watch: Watch) -> dict[str,
     return fill(config, scalars, rows)
 
 
-def _samples(config: Config, model, params: Params, training: Training) -> dict[str, np.ndarray]:
+def _samples(config: Config, model, params: Params) -> dict[str, np.ndarray]:
     """Write a text at each temperature, from an empty prompt, as ``generate --seed`` would."""
     if not config.sample_temperatures:
         return {}

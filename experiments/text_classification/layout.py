@@ -13,7 +13,7 @@ from experiments.text_classification.config import CONVOLUTION, Config
 from experiments.text_classification.corpus import Corpus, flow_batch, load_corpus
 from experiments.text_classification.networks import build_model
 from rnn_jax.models import layer_names
-from rnn_jax.results import Blocks, unknown
+from rnn_jax.results import Blocks, unknown_variables
 
 CUT = ("model", "learning_rate", "seed")
 MEANINGS = {  # name: (dims beside model, learning_rate and seed; long name; units)
@@ -58,15 +58,9 @@ def plan(config: Config) -> Blocks:
     corpus = load_corpus(config)
     coordinates = _coordinates(config, corpus)
     meanings = MEANINGS | ({"log_carry_norm": FLOW} if "layer" in coordinates else {})
-    variables: dict[str, tuple] = {}
-    for name, (dims, meaning, units) in meanings.items():
-        all_dims = (*CUT, *dims)
-        shape = (len(coordinates[dim]) for dim in all_dims)
-        attributes = {"long_name": meaning, "units": units}
-        variables[name] = (all_dims, unknown(shape, "float64"), attributes)
     splits = {name: len(split.texts) for name, split in corpus.data.splits.items()}
     template = xr.Dataset(
-        variables,
+        unknown_variables(meanings, coordinates, CUT),
         {
             **{
                 dim: (dim, values, {"long_name": COORDINATES.get(dim, dim)})

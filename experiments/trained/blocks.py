@@ -12,6 +12,7 @@ from experiments.experiment import Workplace
 from experiments.trained.at_once import Watch, on_devices
 from rnn_jax.cells import param_count
 from rnn_jax.results import ANEW, RunDirectoryError
+from rnn_jax.sweep import make_room
 from rnn_jax.training import (
     CheckpointError,
     Progress,
@@ -25,7 +26,6 @@ from rnn_jax.types import Params
 
 PARTLY = "others up to their last checkpoint"
 TRAININGS = "trainings"  # their folder in a run directory
-MOST_MAPPINGS = 30_000
 making = threading.Lock()  # two threads would make, and trace, the same network twice
 
 
@@ -43,11 +43,11 @@ def on_all_devices(
       workplace: of the run.
       precision: of matrix products.
     """
-    watch = Watch(workplace)
+    watch, folder = Watch(workplace), workplace.directory / TRAININGS
 
     def work(index: int) -> dict:
         with jax.default_matmul_precision(precision):
-            return compute(index, workplace.directory / TRAININGS, watch)
+            return compute(index, folder, watch)
 
     try:
         for index, values in on_devices(work, wanted, watch.stop):
@@ -115,17 +115,7 @@ def train_and_test(
         raise CheckpointError(f"{training.folder}: its best checkpoint is not kept")
     finally:
         close()
-        _make_room()
-
-
-def _make_room() -> None:
-    """Forget compiled programs before their memory mappings come to Linux's limit of 65,530.
-
-    A run of many networks and shapes would: what is needed again is read from the cache on disk.
-    """
-    maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPPINGS:
-        jax.clear_caches()
+        make_room()
 
 
 def _row_writer(

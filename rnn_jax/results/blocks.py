@@ -1,7 +1,7 @@
 """Cut a dataset into blocks, each computed by one call and kept as soon as it is there."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sized
 from typing import NamedTuple
 
 import numpy as np
@@ -73,6 +73,25 @@ class Blocks(NamedTuple):
             ends = [f"{v:g}" if isinstance(v, float) else str(v) for v in (values[0], values[-1])]
             words.append(f"{dim} {ends[0]}" + (f" to {ends[1]}" if len(values) > 1 else ""))
         return ", ".join(words)
+
+
+def unknown_variables(
+    meanings: Mapping[str, tuple], coordinates: Mapping[str, Sized], cut: tuple[str, ...]
+) -> dict[str, tuple]:
+    """Make the variables of a template, all to come, as xarray takes them.
+
+    Args:
+      meanings: name -> (dims beside those that are cut, long name, units).
+      coordinates: dim -> its values.
+      cut: the dims that every variable has first.
+    """
+    variables = {}
+    for name, (dims, meaning, units) in meanings.items():
+        all_dims = (*cut, *dims)
+        shape = (len(coordinates[dim]) for dim in all_dims)
+        attributes = {"long_name": meaning, "units": units}
+        variables[name] = (all_dims, unknown(shape, "float64"), attributes)
+    return variables
 
 
 def unknown(shape: Iterable[int], dtype: str) -> np.ndarray:
