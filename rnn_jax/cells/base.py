@@ -48,6 +48,8 @@ class Cell(NamedTuple):
       update: (carry, gates, tap) -> (Carry, output [B, H]). ``tap`` is a Carry of zeros that is
         added to each part of the state as soon as it is made, before anything reads it: the
         gradient with respect to it is then the total derivative with respect to that part.
+      elementwise: whether a unit's next state reads no other unit's state, and the carry is one
+        array: such a cell can run parallel over time (``unroll(..., method="parallel")``).
     """
 
     name: str
@@ -58,6 +60,7 @@ class Cell(NamedTuple):
     project_carry: Callable
     gates: Callable
     update: Callable
+    elementwise: bool = False
 
 
 def step(

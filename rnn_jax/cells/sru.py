@@ -123,4 +123,5 @@ def sru(hidden_size: int) -> Cell:
         project_carry=project_carry,
         gates=gates,
         update=update,
+        elementwise=True,
     )

@@ -1,0 +1,31 @@
+"""The recurrence: steps, their adjoint, and ``unroll``, which runs both.
+
+Read ``steps.py`` for what a step is, ``adjoint.py`` for how gradients come back, and
+``unrolling.py`` for what is called from outside.
+"""
+
+from rnn_jax.recurrence.adjoint import (
+    Saved,
+    StepGradients,
+    adjoint_step,
+    scale_sequences,
+    scan_adjoint,
+    scan_saving,
+)
+from rnn_jax.recurrence.steps import Steps, read_steps, scan_plain, valid_steps
+from rnn_jax.recurrence.unrolling import gate_values, unroll
+
+__all__ = [
+    "Saved",
+    "StepGradients",
+    "Steps",
+    "adjoint_step",
+    "gate_values",
+    "read_steps",
+    "scale_sequences",
+    "scan_adjoint",
+    "scan_plain",
+    "scan_saving",
+    "unroll",
+    "valid_steps",
+]

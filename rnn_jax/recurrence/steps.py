@@ -1,0 +1,91 @@
+"""A step of the recurrence: what it reads, its element-wise part, and the plain scan of all steps.
+
+recurrent_t       = project_carry(carry_{t-1}, w) = w L(carry_{t-1}) + constant
+(carry_t, y_t)    = advance(carry_{t-1}, recurrent_t, drive_t)      element-wise
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.cells.base import Cell, zeros_like
+from rnn_jax.types import Array, Carry, Drive, Params, Recurrent
+
+
+class Steps(NamedTuple):
+    """What a step reads besides its carry, stacked over T."""
+
+    drive: Drive
+    valid: Array | None  # [T, B] bool; None: every step is valid
+    tap: Carry | None  # zeros to differentiate by; None: no tap
+    reset: Array | None = None  # [T, B] bool: the carry is zero before the step; None: never
+
+
+def read_steps(
+    cell: Cell,
+    params: Params,
+    xs: Array,
+    valid: Array | None,
+    tap: Carry | None,
+    resets: Array | None = None,
+) -> Steps:
+    """Project the inputs of all steps at once; what lies in padded places is never read."""
+    if valid is not None:
+        xs, tap = jax.tree.map(lambda a: jnp.where(valid[..., None], a, 0), (xs, tap))
+    if valid is not None and resets is not None:
+        resets = resets & valid  # a frozen carry stays
+    drive = cell.project_inputs(params, rows(xs))
+    drive = jax.tree.map(lambda leaf: leaf.reshape(*xs.shape[:-1], leaf.shape[-1]), drive)
+    return Steps(drive, valid, tap, resets)
+
+
+def rows(tree):
+    """View leaves [T, *B, n] as [T*B, n] on CPUs: every step of every sequence a row.
+
+    The gradient of a matrix is then a product over one axis. Over two, XLA on CPUs first copies
+    the larger factor, transposed, which takes longer than the product itself. Elsewhere the axes
+    stay apart: a batch spread over devices could not be merged with time.
+    """
+    if jax.default_backend() != "cpu":
+        return tree
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, leaf.shape[-1]), tree)
+
+
+def valid_steps(xs: Array, seq_lengths: Array | None) -> Array | None:
+    """Return valid [T, B]: step t of a sequence is valid while t <= its length."""
+    if seq_lengths is None:
+        return None
+    times = jnp.arange(1, xs.shape[0] + 1).reshape(-1, *[1] * seq_lengths.ndim)
+    return times <= seq_lengths
+
+
+def restart(carry: Carry, step: Steps) -> Carry:
+    """Set the carry to zero before a step that begins anew; its own transpose."""
+    if step.reset is None:
+        return carry
+    reset = step.reset[..., None]
+    return jax.tree.map(lambda part: jnp.where(reset, 0, part), carry)
+
+
+def advance(cell: Cell, carry: Carry, recurrent: Recurrent, step: Steps) -> tuple[Carry, Array]:
+    """Compute the element-wise part of one step; past a sequence's length the carry is frozen."""
+    tap = zeros_like(carry) if step.tap is None else step.tap
+    new_carry, output = cell.update(carry, cell.gates(step.drive, recurrent), tap)
+    if step.valid is None:
+        return new_carry, output
+    valid = step.valid[..., None]
+    frozen = jax.tree.map(lambda new, old: jnp.where(valid, new, old), new_carry, carry)
+    return frozen, jax.tree.map(lambda part: jnp.where(valid, part, 0), output)
+
+
+def scan_plain(
+    cell: Cell, params: Params, carry: Carry, steps: Steps, recurrent_weight: Array, reverse: bool
+) -> tuple[Carry, Array]:
+    """Run all steps: what an unroll is, and the oracle of everything below."""
+
+    def body(carry, step):
+        carry = restart(carry, step)
+        return advance(cell, carry, cell.project_carry(params, carry, recurrent_weight), step)
+
+    return jax.lax.scan(body, carry, steps, reverse=reverse)
