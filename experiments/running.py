@@ -20,7 +20,7 @@ from experiments.computing import Run
 from experiments.experiment import Experiment, Sweep, Whole, load
 from rnn_jax import config as configs
 from rnn_jax import results
-from rnn_jax.sweep import num_cores, use_all_cores
+from rnn_jax.devices import keep_memory, num_cores, use_all_cores
 
 
 def main(experiment: Experiment, argv: list[str] | None = None) -> None:
@@ -94,6 +94,7 @@ def load_intact(run: Run) -> xr.Dataset:
 def compute(run: Run, force: bool = False) -> xr.Dataset | None:
     """Compute what is missing of a run and finish it; None if other processes have parts to do."""
     use_all_cores()  # before a check makes an array
+    keep_memory()
     try:
         run.experiment.check(run.config)
     except ValueError as error:

@@ -66,6 +66,20 @@ def check_choice(name: str, value, allowed) -> None:
         raise ValueError(f"{name} is {value!r}; allowed: {', '.join(map(str, allowed))}")
 
 
+def check_parallel(cell: Cell, adjoint: str, max_carry_norm) -> None:
+    """Check that a cell can run parallel over time, and that no more is asked of it."""
+    if not cell.elementwise:
+        raise ValueError(
+            f"method is 'parallel' and the cell {cell.name}; allowed: a cell whose recurrence is "
+            "element-wise: sru"
+        )
+    check_choice("adjoint with method 'parallel'", adjoint, ("fused",))
+    if max_carry_norm is not None:
+        raise ValueError(
+            "max_carry_norm is given with method 'parallel'; allowed: with method 'scan'"
+        )
+
+
 def check_whole(name: str, value, minimum: int) -> None:
     """Check that ``value`` is a whole number of at least ``minimum``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:

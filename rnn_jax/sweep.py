@@ -5,21 +5,14 @@ are vmapped a chunk at a time. The chunk does not depend on the number of device
 the bits of a recurrence in ``fn``; sums over other axes belong on the host.
 """
 
-import contextlib
-import ctypes
 import math
-import os
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # names of malloc.h
-MOST_MAPPINGS = 30_000
 CACHE_BYTES = 8e6  # measured: the best chunk on CPUs with 2 MB of L2 cache a core
 
 
@@ -82,59 +75,6 @@ def saved_bytes(cell, params, xs) -> int:
     carry = jax.eval_shape(lambda: cell.initial_carry(xs.shape[1:-1], xs.dtype))
     weight = jax.ShapeDtypeStruct((), xs.dtype)
     recurrent = jax.eval_shape(cell.project_carry, params, carry, weight)
-    per_step = sum(np.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves((carry, recurrent)))
+    kept = carry if cell.elementwise else (carry, recurrent)
+    per_step = sum(np.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves(kept))
     return int(per_step) * xs.shape[0]
-
-
-def wait(tree, longest: float = 0.05):
-    """Wait until a tree of arrays is computed, and return it; signals come through at once.
-
-    ``block_until_ready`` would keep a signal, ctrl-C say, until the computation ends.
-    """
-    pause = 1e-4
-    while not all(leaf.is_ready() for leaf in jax.tree.leaves(tree)):
-        time.sleep(pause)
-        pause = min(1.2 * pause, longest)
-    return tree
-
-
-def use_all_cores() -> None:
-    """Make one JAX device of every CPU core: element-wise work in a scan uses one thread a device.
-
-    Call it before JAX computes anything, later it changes nothing; it does not touch other
-    accelerators.
-    """
-    with contextlib.suppress(RuntimeError):  # JAX has its devices already
-        jax.config.update("jax_num_cpu_devices", num_cores())
-
-
-def keep_memory() -> None:
-    """Let the C library keep what is freed, up to 2 GiB, instead of giving it back to the kernel.
-
-    A jitted call takes all its working memory at its start and frees it at its end: given back, the
-    kernel zeroes every page of it anew at the next call, up to a third of the time of a training
-    step on CPUs. Process-wide; without glibc (macOS, Windows) nothing happens.
-    """
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_ARENA_MAX, 1)  # other arenas hold 64 MiB at most
-        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
-
-
-def make_room() -> None:
-    """Forget compiled programs before their memory mappings come to Linux's limit of 65,530.
-
-    XLA crashes there. A process of many functions and shapes gets that far; what is needed again
-    is compiled again, or read from the cache on disk.
-    """
-    maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPPINGS:
-        jax.clear_caches()
-
-
-def num_cores() -> int:
-    """Count the CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

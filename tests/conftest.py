@@ -12,7 +12,7 @@ import jax
 import pytest
 from helpers import QUICK
 
-from rnn_jax.sweep import make_room
+from rnn_jax.devices import make_room
 
 if QUICK and "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = QUICK

@@ -40,9 +40,9 @@ from experiments.verify import run as verify
 from rnn_jax import config as configs
 from rnn_jax.cells import CELLS
 from rnn_jax.data import Encoding
+from rnn_jax.devices import num_cores
 from rnn_jax.files import read_rows
 from rnn_jax.models import prediction_flows
-from rnn_jax.sweep import num_cores
 from rnn_jax.training import init_state, make_train_step, token_bits
 
 ROOT = Path(__file__).parent.parent

@@ -37,8 +37,8 @@ from experiments.trained.at_once import on_devices
 from experiments.verify import run as verify
 from rnn_jax import config as configs
 from rnn_jax.data import TextData, Texts
+from rnn_jax.devices import num_cores
 from rnn_jax.files import read_rows
-from rnn_jax.sweep import num_cores
 from rnn_jax.training import init_state, make_train_step, restore_params
 
 ROOT = Path(__file__).parent.parent

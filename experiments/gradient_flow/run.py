@@ -18,11 +18,12 @@ from experiments.gradient_flow.config import Config
 from experiments.gradient_flow.draw import draw, make_cell, make_loss
 from rnn_jax.cells import Cell, gate_names
 from rnn_jax.data.stdlib_source import stdlib_source
+from rnn_jax.devices import wait
 from rnn_jax.gradient_flow import gradient_flow
 from rnn_jax.recurrence import gate_values
 from rnn_jax.regimes import horizon, slope
 from rnn_jax.results import Blocks, unknown
-from rnn_jax.sweep import chunk_size, make_sweep, saved_bytes, wait
+from rnn_jax.sweep import chunk_size, make_sweep, saved_bytes
 
 MEANINGS = {  # name: (dims beside cell, recurrent_weight and seed; long name; units)
     "loss": ((), "loss, sum over the batch", "nats or arbitrary"),

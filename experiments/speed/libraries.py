@@ -2,60 +2,92 @@
 
 import os
 from collections.abc import Callable
+from importlib import metadata
 from typing import NamedTuple
+
+from rnn_jax.devices import keep_memory
 
 
 class Library(NamedTuple):
     title: str
     environment: dict[str, str]  # of its process, where the user has not set it
-    set_up: Callable[[int], dict]  # (cores) -> versions, device and threads, as JSON
+    set_up: Callable[[int, str], dict]  # (cores, precision) -> versions, device, threads, as JSON;
+    # PackageNotFoundError where it is not installed
+    set_precision: Callable[
+        [str], None
+    ]  # of matrix products; set_up does it, later calls change it
 
 
-def _jax_on_all_cores(cores: int) -> dict:
+JAX_PRECISION = {"highest": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
+
+
+def _set_jax_precision(precision: str) -> None:
     import jax
 
-    jax.config.update("jax_num_cpu_devices", cores)
-    return _describe_jax()
+    jax.config.update("jax_default_matmul_precision", JAX_PRECISION[precision])
 
 
-def _jax_as_it_comes(cores: int) -> dict:
-    import jax
+def _jax(title: str, *packages: str, on_all_cores: bool = False) -> Library:
+    """As JAX comes: one device; or, as rnn_jax is meant to run, one device a core."""
 
-    jax.config.update("jax_default_matmul_precision", "highest")  # float32 on every device
-    return _describe_jax()
+    def set_up(cores: int, precision: str) -> dict:
+        versions = _versions("jax", "jaxlib", *packages)
+        import jax
+
+        if on_all_cores:
+            jax.config.update("jax_num_cpu_devices", cores)
+            keep_memory()
+        _set_jax_precision(precision)
+        return {
+            "versions": versions,
+            "device": jax.devices()[0].device_kind,
+            "threads": f"{jax.local_device_count()} JAX devices, XLA's own threads",
+        }
+
+    # several processes share a GPU: none may take all of its memory at the start
+    environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    return Library(title, environment, set_up, _set_jax_precision)
 
 
-def _describe_jax() -> dict:
-    import jax
-    import jaxlib
-
-    return {
-        "versions": {"jax": jax.__version__, "jaxlib": jaxlib.__version__},
-        "device": jax.devices()[0].device_kind,
-        "threads": f"{jax.local_device_count()} JAX devices, XLA's own threads",
-    }
-
-
-def _torch(cores: int) -> dict:
+def _set_torch_precision(precision: str) -> None:
     import torch
 
-    torch.set_num_threads(cores)
-    torch.set_flush_denormal(True)  # as XLA does: vanishing gradients would slow it down
-    on_gpu = torch.cuda.is_available()
-    return {
-        "versions": {"torch": torch.__version__},
-        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
-        "threads": f"{torch.get_num_threads()} threads, OMP_WAIT_POLICY "
-        + os.environ.get("OMP_WAIT_POLICY", "not set"),
-    }
+    if torch.cuda.is_available():
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
-# Several processes share the device: none may take all of its memory at the start.
-_JAX_ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+def _torch(title: str, *packages: str) -> Library:
+    def set_up(cores: int, precision: str) -> dict:
+        versions, device = _versions("torch", *packages), "cpu"
+        import torch
+
+        torch.set_num_threads(cores)
+        torch.set_flush_denormal(True)  # as XLA does: vanishing gradients would slow it down
+        _set_torch_precision(precision)
+        if torch.cuda.is_available():
+            versions["cuDNN"] = str(torch.backends.cudnn.version())
+            device = torch.cuda.get_device_name()
+        waiting = os.environ.get("OMP_WAIT_POLICY", "not set")
+        threads = f"{torch.get_num_threads()} threads, OMP_WAIT_POLICY {waiting}"
+        return {"versions": versions, "device": device, "threads": threads}
+
+    # threads that spin while they wait slow PyTorch down up to 50-fold on a machine in use
+    return Library(title, {"OMP_WAIT_POLICY": "PASSIVE"}, set_up, _set_torch_precision)
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    return {name: metadata.version(name) for name in packages}
+
 
 LIBRARIES = {
-    "rnn_jax": Library("rnn_jax", _JAX_ENVIRONMENT, _jax_on_all_cores),
-    "jax_scan": Library("jax.grad of a plain scan", _JAX_ENVIRONMENT, _jax_as_it_comes),
-    # threads that spin while they wait slow PyTorch down up to 50-fold on a machine in use
-    "torch": Library("PyTorch loop, vectorised", {"OMP_WAIT_POLICY": "PASSIVE"}, _torch),
+    "rnn_jax": _jax("rnn_jax", on_all_cores=True),
+    "jax_scan": _jax("plain JAX"),
+    "flax_linen": _jax("Linen", "flax"),
+    "flax_nnx": _jax("NNX", "flax"),
+    "equinox": _jax("Equinox", "equinox"),
+    "torch": _torch("PyTorch"),
+    "torch_adjoint": _torch("PyTorch, own adjoint"),
+    "sru": _torch("sru package", "sru"),
+    "floor": _jax("floor", on_all_cores=True),
 }

@@ -1,4 +1,4 @@
-"""Config -> results: the libraries are compared, timed alone, then timed in turns."""
+"""A job -> results: its libraries are compared, timed alone, then timed in turns."""
 
 import statistics
 from collections.abc import Callable
@@ -18,108 +18,117 @@ class MismatchError(Exception):
     """Two libraries computed different numbers: one line."""
 
 
-def run(config: Config, report: Callable[[str], None] = lambda text: None) -> dict:
+def run(table: str, config: Config, report: Callable[[str], None] = lambda text: None) -> dict:
     """Return {"libraries": descriptions, "rows": one cell of times a row and library}."""
     config = config.effective()
-    alone, values, descriptions = {}, {}, {}
-    for name in config.libraries:
-        report(f"{name} alone")
-        with Worker(config.job, name, config.timeout) as worker:
-            values[name] = _values(worker, config)
-            alone[name] = [
-                _take_turns({name: worker}, row, config, config.rounds_alone)[name]
-                for row in config.rows
-            ]
+    names, rows = config.libraries_of(table), config.rows_of(table)
+    comparison = Comparison(table, config.seed)
+    alone, descriptions = {}, {}
+    for name in names:
+        with Worker(table, name, config.precision, config.timeout) as worker:
+            for i, row in enumerate(rows):
+                report(f"{table}: {name} alone, row {i + 1} of {len(rows)}")
+                alone[name, row] = (
+                    comparison.of(name, worker, row)
+                    or (_take_turns({name: worker}, row, config, config.rounds_alone)[name])
+                )
             descriptions[name] = {"title": LIBRARIES[name].title, **worker.description}
-    deviation = _compare(values, config)
+    found = []
     with ExitStack() as stack:
         workers = {
-            name: stack.enter_context(Worker(config.job, name, config.timeout))
-            for name in config.libraries
+            name: stack.enter_context(Worker(table, name, config.precision, config.timeout))
+            for name in names
         }
-        rows = []
-        for i, row in enumerate(config.rows):
-            report(f"row {i + 1} of {len(config.rows)}: {row}")
-            together = _take_turns(workers, row, config, config.rounds)
-            cells = {n: _cell(alone[n][i], together[n]) for n in config.libraries}
-            rows.append({"row": list(row), "cells": _with_ratios(cells)})
-    return {"libraries": descriptions, "largest_deviation": deviation, "rows": rows}
+        for i, row in enumerate(rows):
+            report(f"{table}: all in turns, row {i + 1} of {len(rows)}")
+            able = {name: workers[name] for name in names if "time" in alone[name, row]}
+            together = _take_turns(able, row, config, config.rounds)
+            cells = {name: _cell(alone[name, row], together.get(name)) for name in names}
+            found.append({"row": list(row), "cells": _with_ratios(cells)})
+    return {"libraries": descriptions, "largest_deviation": comparison.largest, "rows": found}
+
+
+class Comparison:
+    """Libraries' numbers on small rows, against those of the first that has them."""
+
+    def __init__(self, table: str, seed: int):
+        self.table, self.job, self.seed = table, jobs.load(table), seed
+        self.first: dict[tuple, tuple[str, np.ndarray]] = {}  # small row -> library, values
+        self.done: dict[tuple, dict] = {}  # (library, small row) -> what went wrong, or {}
+        self.largest = 0.0
+
+    def of(self, name: str, worker: Worker, row: tuple) -> dict:
+        """Compare one library; return why it has no numbers, {} if it has the right ones."""
+        small = self.job.small(row)
+        if name == jobs.FLOOR or (name, small) in self.done:
+            return self.done.get((name, small), {})
+        try:
+            values = np.array(worker.ask("values", row=small, seed=self.seed)["values"])
+        except (LibraryError, jobs.NotOffered) as error:
+            return self.done.setdefault((name, small), _why(error))
+        other, expected = self.first.setdefault(small, (name, values))
+        is_same_shape = values.shape == expected.shape
+        difference = np.max(np.abs(values - expected)) if is_same_shape else np.inf
+        if not difference <= self.job.TOLERANCE:
+            raise MismatchError(
+                f"{self.table}: {name} and {other} differ by {difference:.2g} at {small}; "
+                f"allowed: {self.job.TOLERANCE:g}"
+            )
+        self.largest = max(self.largest, float(difference))
+        return self.done.setdefault((name, small), {})
 
 
 def _take_turns(
-    workers: dict[str, Worker], row: tuple[int, ...], config: Config, rounds: int
+    workers: dict[str, Worker], row: tuple, config: Config, rounds: int
 ) -> dict[str, dict]:
-    """Time one row: every library once a round, another one first each time."""
-    found: dict[str, dict] = {name: {"seconds": [], "error": None} for name in workers}
+    """Time one row: every library once a round, another one first each time.
 
-    def ask(name, **command):
-        if not found[name]["error"]:
-            try:
-                return workers[name].ask(**command)["seconds"]
-            except LibraryError as error:
-                found[name]["error"] = str(error)
-        return None
-
-    for name in workers:
-        found[name]["compile"] = ask(name, do="compile", row=row, seed=config.seed)
+    Returns, by library, {"compile": [seconds], "time": [seconds, ...]}, or why it has no time.
+    """
+    found: dict[str, dict] = {name: {"compile": [], "time": []} for name in workers}
     names = list(workers)
+    steps = [(name, "compile") for name in names]
     for i in range(rounds):
-        for name in names[i % len(names) :] + names[: i % len(names)]:
-            seconds = ask(name, do="time", turn_seconds=config.turn_seconds)
-            if seconds is not None:
-                found[name]["seconds"].append(seconds)
+        k = i % max(len(names), 1)
+        steps += [(name, "time") for name in names[k:] + names[:k]]
+    options = {
+        "compile": {"row": row, "seed": config.seed},
+        "time": {"turn_seconds": config.turn_seconds},
+    }
+    for name, do in steps:
+        if "time" in found[name]:
+            try:
+                found[name][do].append(workers[name].ask(do, **options[do])["seconds"])
+            except (LibraryError, jobs.NotOffered) as error:
+                found[name] = _why(error)
     return found
 
 
-def _values(worker: Worker, config: Config) -> list[np.ndarray] | None:
-    job = jobs.load(config.job)
-    try:
-        answers = [
-            worker.ask("values", row=job.small(row), seed=config.seed) for row in config.rows
-        ]
-    except LibraryError:
-        return None  # its line in the table will say why
-    return [np.array(answer["values"]) for answer in answers]
+def _why(error: Exception) -> dict:
+    return {"missing" if isinstance(error, jobs.NotOffered) else "error": str(error)}
 
 
-def _compare(values: dict[str, list[np.ndarray] | None], config: Config) -> float:
-    """Return the largest difference between libraries; too large a one is an error."""
-    job, largest = jobs.load(config.job), 0.0
-    known = {name: found for name, found in values.items() if found is not None}
-    for name, found in list(known.items())[1:]:
-        first, expected = next(iter(known.items()))
-        for row, a, b in zip(config.rows, expected, found, strict=True):
-            difference = np.max(np.abs(a - b)) if a.shape == b.shape else np.inf
-            if not difference <= job.TOLERANCE:
-                raise MismatchError(
-                    f"{name} and {first} differ by {difference:.2g} at {job.small(row)}; "
-                    f"allowed: {job.TOLERANCE:g}"
-                )
-            largest = max(largest, float(difference))
-    return largest
-
-
-def _cell(alone: dict, together: dict) -> dict:
+def _cell(alone: dict, together: dict | None) -> dict:
     """Sum up one library at one row; times in seconds."""
-    cell = {"error": alone["error"] or together["error"]}
-    if cell["error"]:
-        return cell
-    median, alone_median = map(statistics.median, (together["seconds"], alone["seconds"]))
-    return cell | {
-        "compile": alone["compile"],
+    if together is None or "time" not in together:
+        return together or alone
+    median, alone_median = map(statistics.median, (together["time"], alone["time"]))
+    return {
+        "compile": alone["compile"][0],
         "median": median,
-        "minimum": min(together["seconds"]),
+        "minimum": min(together["time"]),
         "alone": alone_median,
         "counts": median <= UNDISTURBED * alone_median,
-        "rounds": together["seconds"],
+        "rounds": together["time"],
     }
 
 
 def _with_ratios(cells: dict[str, dict]) -> dict[str, dict]:
-    """Add how many times as long as the first library each one takes."""
-    first = next(iter(cells.values()))
+    """Add how many times as long as the first library, and as the floor, each one takes."""
+    bases = {"ratio": next(iter(cells.values())), "floor_ratio": cells.get(jobs.FLOOR, {})}
     for cell in cells.values():
-        if not cell["error"] and not first["error"]:
-            cell["ratio"] = cell["median"] / first["median"]
-            cell["ratio_of_minima"] = cell["minimum"] / first["minimum"]
+        for name, base in bases.items():
+            if "median" in cell and "median" in base:
+                cell[name] = cell["median"] / base["median"]
+                cell[f"{name}_of_minima"] = cell["minimum"] / base["minimum"]
     return cells

@@ -1,4 +1,4 @@
-"""The process of one library: ``python -m experiments.speed.serve JOB LIBRARY CORES``.
+"""The process of a library: ``python -m experiments.speed.serve JOB LIBRARY CORES PRECISION``.
 
 It reads a command a line from stdin and answers a line on stdout, both JSON; it ends with stdin.
 While another library has its turn it waits for the next line and takes no time from it.
@@ -10,6 +10,7 @@ import statistics
 import sys
 import threading
 import time
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -17,37 +18,54 @@ import numpy as np
 from experiments.speed import jobs
 from experiments.speed.libraries import LIBRARIES
 
+COLD = 0.5  # a shorter call is preceded by one that does not count: threads have to wake up
+LONG = 1.0  # a longer call is made once a turn
+
 
 class Server:
     """Holds the call of one row."""
 
-    def __init__(self, job_name: str, library: str):
-        self.job, self.library = jobs.load(job_name), library
+    def __init__(self, table: str, library: str, precision: str):
+        self.job, self.precision = jobs.load(table), precision
+        self.make_call = self.job.RUNNERS[library]
+        self.set_precision = LIBRARIES[library].set_precision
         self.call: Any = None  # () -> array, of the row in hand
+        self.last = 0.0  # seconds of the last call
 
-    def compile(self, row: tuple[int, ...], seed: int) -> dict:
+    def compile(self, row: list, seed: int) -> dict:
         self.call = None  # the memory of the row before goes first
-        arrays = self.job.inputs(row, seed)
+        arrays = self.job.inputs(tuple(row), seed)
+        dtype = "bfloat16" if self.precision == "bfloat16" else "float32"
         start = time.perf_counter()
-        self.call = self.job.RUNNERS[self.library](row, arrays)
+        self.call = self.make_call(tuple(row), arrays, dtype)
         self.call()
-        return {"seconds": time.perf_counter() - start}
+        seconds = time.perf_counter() - start
+        self.last = 0.0  # not known: this one compiled
+        return {"seconds": seconds}
 
     def time(self, turn_seconds: float) -> dict:
-        self.call()  # the threads of this process have slept while others had their turn
-        seconds = []
-        while sum(seconds) < turn_seconds or not seconds:
+        if self.last < COLD:
+            self.call()
+        seconds, total = [], 0.0
+        while not seconds or (total < turn_seconds and self.last <= LONG):
             start = time.perf_counter()
             self.call()
-            seconds.append(time.perf_counter() - start)
+            self.last = time.perf_counter() - start
+            seconds.append(self.last)
+            total += self.last
         return {"seconds": statistics.median(seconds)}
 
-    def values(self, row: tuple[int, ...], seed: int) -> dict:
-        call = self.job.RUNNERS[self.library](row, self.job.inputs(row, seed))
-        return {"values": np.asarray(call()).tolist()}
+    def values(self, row: list, seed: int) -> dict:
+        """Compute in float32 with exact products, whatever precision is timed."""
+        self.set_precision("highest")
+        try:
+            call = self.make_call(tuple(row), self.job.inputs(tuple(row), seed), "float32")
+            return {"values": np.asarray(call()).tolist()}
+        finally:
+            self.set_precision(self.precision)
 
 
-def main(job_name: str, library: str, cores: str) -> None:
+def main(table: str, library: str, cores: str, precision: str) -> None:
     _end_with_parent()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints must not mix with the answers
@@ -56,15 +74,17 @@ def main(job_name: str, library: str, cores: str) -> None:
         print(json.dumps(message), file=answers, flush=True)
 
     try:
-        answer(**LIBRARIES[library].set_up(int(cores)))
-    except ImportError as error:
-        answer(error=f"not installed ({error})")
+        answer(**LIBRARIES[library].set_up(int(cores), precision))
+    except metadata.PackageNotFoundError as error:
+        answer(error=f"{error.name} is not installed")
         return
-    server = Server(job_name, library)
+    server = Server(table, library, precision)
     for line in sys.stdin:
         command = json.loads(line)
         try:
             answer(**getattr(server, command.pop("do"))(**command))
+        except jobs.NotOffered as reason:
+            answer(missing=str(reason))
         except Exception as error:  # the table has a line for it
             answer(error=f"{type(error).__name__}: {error}")
 

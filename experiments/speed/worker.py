@@ -9,9 +9,10 @@ import tempfile
 import time
 from typing import Any
 
+from experiments.speed import jobs
 from experiments.speed.libraries import LIBRARIES
+from rnn_jax.devices import num_cores
 from rnn_jax.results import ROOT
-from rnn_jax.sweep import num_cores
 
 
 class LibraryError(Exception):
@@ -21,8 +22,9 @@ class LibraryError(Exception):
 class Worker:
     """One library's process, a context manager; after a failure the next question restarts it."""
 
-    def __init__(self, job: str, library: str, timeout: float):
-        self.job, self.library, self.timeout = job, library, timeout
+    def __init__(self, table: str, library: str, precision: str, timeout: float):
+        self.library, self.timeout = library, timeout
+        self.arguments = [table, library, str(num_cores()), precision]
         self.process: Any = None  # a Popen with pipes while it runs
         self.missing: str | None = None
         self.description: dict = {}
@@ -34,7 +36,7 @@ class Worker:
         self.stop()
 
     def ask(self, do: str, **command) -> dict:
-        """Send a command and wait for its answer."""
+        """Send a command and wait for its answer; LibraryError or NotOffered if it has none."""
         self.start()
         try:
             self.process.stdin.write(json.dumps({"do": do, **command}).encode() + b"\n")
@@ -47,10 +49,9 @@ class Worker:
             raise LibraryError(self.missing)
         if self.process:
             return
-        serve = [sys.executable, "-m", "experiments.speed.serve"]
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
         self.process = subprocess.Popen(
-            [*serve, self.job, self.library, str(num_cores())],
+            [sys.executable, "-m", "experiments.speed.serve", *self.arguments],
             bufsize=0,
             cwd=ROOT,
             env=LIBRARIES[self.library].environment | os.environ,
@@ -85,6 +86,8 @@ class Worker:
                 self._fail(self._last_words())
             line += piece
         answer = json.loads(line)
+        if "missing" in answer:
+            raise jobs.NotOffered(answer["missing"])
         if "error" in answer:
             self._fail(answer["error"])
         return answer

@@ -11,8 +11,8 @@ import jax
 from experiments.experiment import Workplace
 from experiments.trained.at_once import Watch, on_devices
 from rnn_jax.cells import param_count
+from rnn_jax.devices import make_room
 from rnn_jax.results import ANEW, RunDirectoryError
-from rnn_jax.sweep import make_room
 from rnn_jax.training import (
     CheckpointError,
     Progress,

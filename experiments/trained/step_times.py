@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from rnn_jax.devices import wait
 from rnn_jax.results import processor_name
-from rnn_jax.sweep import wait
 from rnn_jax.training import Task, init_state, make_train_step
 
 LEAST_SECONDS = 0.05  # of a turn: a short step is repeated

@@ -35,7 +35,8 @@ class Saved(NamedTuple):
     """What the backward pass needs of a step, stacked over T."""
 
     carry: Carry  # before the step
-    kept: Recurrent | Callable  # recurrent, or the pullback of ``advance`` where it is no larger
+    kept: Recurrent | Callable | None  # recurrent; or the pullback of ``advance`` where it is no
+    # larger; or nothing, where recurrent takes no matrix product to compute again
 
 
 class StepGradients(NamedTuple):
@@ -56,6 +57,9 @@ def scan_saving(
     def body(carry, step):
         carry = restart(carry, step)
         recurrent = cell.project_carry(params, carry, recurrent_weight)
+        if cell.elementwise:
+            new_carry, output = advance(cell, carry, recurrent, step)
+            return new_carry, (output, Saved(carry, None))
         (new_carry, output), pullback = linearize(cell, carry, recurrent, step)
         is_small = _num_bytes(pullback) <= _num_bytes(recurrent)
         if jax.config.jax_disable_jit:  # ty: ignore[missing-attribute]
@@ -67,12 +71,13 @@ def scan_saving(
 
 
 def linearize(
-    cell: Cell, carry: Carry, recurrent: Recurrent, step: Steps
-) -> tuple[tuple[Carry, Array], Callable]:
+    cell: Cell, carry: Carry, recurrent: Recurrent, step: Steps, is_output_read: bool = True
+) -> tuple[tuple[Carry, Array | None], Callable]:
     """Return what ``advance`` returns, and its pullback to (carry, recurrent, drive, tap)."""
 
     def of(carry, recurrent, drive, tap):
-        return advance(cell, carry, recurrent, Steps(drive, step.valid, tap))
+        new_carry, output = advance(cell, carry, recurrent, Steps(drive, step.valid, tap))
+        return new_carry, output if is_output_read else None
 
     tap = zeros_like(carry) if step.tap is None else step.tap
     return jax.vjp(of, carry, recurrent, step.drive, tap)
@@ -94,8 +99,12 @@ def adjoint_step(
     """Take one step backwards: (a_t, dLoss/dy_t) -> (a_{t-1}, the gradients found at step t)."""
     pullback = saved.kept
     if not callable(pullback):
-        pullback = linearize(cell, saved.carry, saved.kept, step)[1]
-    if output_grad is None:
+        recurrent = saved.kept
+        if recurrent is None:
+            recurrent = cell.project_carry(params, saved.carry, recurrent_weight)
+        is_output_read = output_grad is not None
+        pullback = linearize(cell, saved.carry, recurrent, step, is_output_read)[1]
+    elif output_grad is None:
         output_grad = jnp.zeros_like(adjoint[0])  # an output has the shape of a part of the carry
     direct, d_recurrent, d_drive, d_state = pullback((adjoint, output_grad))
 
@@ -173,6 +182,23 @@ def _scan_once(body: Callable, first: Any, inputs: Any, reverse: bool) -> tuple[
     return last, jax.tree.unflatten(structure, [stacked[i] for i in places])
 
 
+def sum_up(
+    cell: Cell,
+    params: Params,
+    steps: Steps,
+    recurrent_weight: Array,
+    carries: Carry,
+    found: StepGradients,
+) -> tuple[Params, Steps, Array]:
+    """What all steps found -> the gradients of the parameters, of what steps read, and of w."""
+    carries, d_recurrent = rows((carries, found.recurrent))
+    over_time = jax.vjp(lambda p: cell.project_carry(p, carries, recurrent_weight), params)[1]
+    (params_grad,) = over_time(d_recurrent)
+    steps_grad = Steps(found.drive, None, None if steps.tap is None else found.state, None)
+    weight_grad = jnp.sum(found.weight_share).astype(recurrent_weight.dtype)
+    return params_grad, steps_grad, weight_grad
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def scan_fused(cell, reverse, params, carry, steps, recurrent_weight, max_carry_norm):
     """Run all steps as ``scan_plain`` does; differentiated by the adjoint above."""
@@ -189,11 +215,9 @@ def _fused_backward(cell, reverse, residuals, cotangents):
     carry_grad, found = scan_adjoint(
         cell, params, steps, recurrent_weight, saved, *cotangents, max_carry_norm, reverse
     )
-    carries, d_recurrent = rows((saved.carry, found.recurrent))
-    over_time = jax.vjp(lambda p: cell.project_carry(p, carries, recurrent_weight), params)[1]
-    (params_grad,) = over_time(d_recurrent)
-    weight_grad = jnp.sum(found.weight_share).astype(recurrent_weight.dtype)
-    steps_grad = Steps(found.drive, None, None if steps.tap is None else found.state, None)
+    params_grad, steps_grad, weight_grad = sum_up(
+        cell, params, steps, recurrent_weight, saved.carry, found
+    )
     max_norm_grad = jax.tree.map(jnp.zeros_like, max_carry_norm)
     return params_grad, carry_grad, steps_grad, weight_grad, max_norm_grad
 

@@ -9,12 +9,14 @@ from rnn_jax.cells.base import Cell
 from rnn_jax.checks import (
     check_choice,
     check_max_norm,
+    check_parallel,
     check_resets,
     check_sequence,
     check_tap,
     check_whole,
 )
 from rnn_jax.recurrence.adjoint import clip_gradient, scan_fused
+from rnn_jax.recurrence.parallel import scan_parallel
 from rnn_jax.recurrence.steps import read_steps, scan_plain, valid_steps
 from rnn_jax.types import Array, Carry, Gates, Params
 
@@ -33,6 +35,7 @@ def unroll(
     carry_tap: Carry | None = None,
     max_carry_norm: float | Array | None = None,
     adjoint: str = "fused",
+    method: str = "scan",
 ) -> tuple[Carry, Array]:
     """Run a cell over a sequence: carry_t, y_t = step(carry_{t-1}, x_t), t = 1..T.
 
@@ -63,6 +66,12 @@ def unroll(
         whose gradient is not finite is left as it is. None: no clip.
       adjoint: "fused", or "autodiff" for ordinary differentiation of the plain scan (the oracle;
         forward mode works through it; no clip).
+      method: "scan", step after step; or "parallel", all steps at once, for a cell whose recurrence
+        is element-wise (``cell.elementwise``: SRU): Newton's method over time, each iteration an
+        associative scan (``recurrence/parallel.py``), equal to the scan within 1e-10 in float64,
+        1e-5 in float32; where it does not converge the scan is run. One iteration where no gate
+        reads the state (v = 0). Where it pays: experiments/speed/README.md (on no CPU so far). Only
+        with the fused adjoint and no clip.
     Returns:
       (carry at the last valid step, outputs [T, *batch, H]).
     Raises:
@@ -72,6 +81,9 @@ def unroll(
         cell, params, xs, initial_carry, seq_lengths, recurrent_weight
     )
     check_choice("adjoint", adjoint, ("fused", "autodiff"))
+    check_choice("method", method, ("scan", "parallel"))
+    if method == "parallel":
+        check_parallel(cell, adjoint, max_carry_norm)
     if checkpoint_every is not None:
         check_whole("checkpoint_every", checkpoint_every, 1)
     if carry_tap is not None:
@@ -84,7 +96,7 @@ def unroll(
     return _unroll(
         cell,
         bool(reverse),
-        adjoint,
+        adjoint if method == "scan" else method,
         checkpoint_every,
         params,
         xs,
@@ -101,7 +113,7 @@ def unroll(
 def _unroll(
     cell,
     reverse,
-    adjoint,
+    way,
     checkpoint_every,
     params,
     xs,
@@ -117,9 +129,10 @@ def _unroll(
 
     def segment(carry, part):
         steps = read_steps(cell, params, *part)
-        if adjoint == "fused":
+        if way == "fused":
             return scan_fused(cell, reverse, params, carry, steps, recurrent_weight, max_carry_norm)
-        return scan_plain(cell, params, carry, steps, recurrent_weight, reverse)
+        run = scan_parallel if way == "parallel" else scan_plain
+        return run(cell, params, carry, steps, recurrent_weight, reverse)
 
     parts = (xs, valid_steps(xs, seq_lengths), tap, resets)
     if checkpoint_every is None or checkpoint_every >= xs.shape[0]:

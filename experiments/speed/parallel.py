@@ -1,0 +1,131 @@
+"""The SRU parallel over time against the scan, on the device at hand.
+
+A point is one size: the same programs with v = 0, where gates do not read the state, and with v of
+±1, in a process of its own, in turns.
+"""
+
+import statistics
+
+from experiments.speed import points
+
+TITLE = "Parallel over time: the SRU by the scan and by Newton's method"
+NOTE = (
+    "Milliseconds, median of rounds in which all take turns; training: forward and all gradients. "
+    "scan / parallel: above 1 the parallel run pays. Iterations: of Newton's method, inputs of "
+    "variance 1; each is an associative scan over T. v = 0: the gates do not read the state."
+)
+SIZES = [(t, b, h) for b, h in ((1, 64), (8, 128)) for t in (256, 1024, 4096, 16384)]
+QUICK_SIZES = [(16, 1, 4), (32, 2, 4)]
+LONG = 20.0  # seconds of turns after which a size has been timed enough
+
+
+def measure(config, report) -> dict:
+    device, rows = None, []
+    for size in QUICK_SIZES if config.quick else SIZES:
+        report(f"parallel over time, T×B×H {'×'.join(map(str, size))}")
+        settings = dict(zip(("num_steps", "batch", "hidden"), size, strict=True))
+        settings |= {"seed": config.seed, "rounds": config.rounds}
+        try:
+            found = points.ask("parallel", settings, config.timeout)
+        except points.PointError as error:
+            rows.append({"size": size, "error": str(error)})
+            continue
+        device = found["device"]
+        rows += [{"size": size} | row for row in found["rows"]]
+    return {"rows": rows} | ({"device": device} if device else {})
+
+
+def texts(found: dict) -> tuple[list[str], list[list[str]]]:
+    header = ["T×B×H", "v", "iterations"]
+    for job in ("forward", "training"):
+        header += [f"{job}: scan", "parallel", "scan / parallel"]
+    return header, [["×".join(map(str, row["size"])), *_line(row)] for row in found["rows"]]
+
+
+def _line(row: dict) -> list[str]:
+    if "error" in row:
+        return [row["error"], *["–"] * 7]
+    line = [row["v"], f"{row['iterations']}" if row["is_solved"] else "no end: scan"]
+    for job in ("forward", "training"):
+        scan, parallel = row[job]["scan"], row[job]["parallel"]
+        line += [f"{1e3 * scan:.3g}", f"{1e3 * parallel:.3g}", f"{scan / parallel:.2f}"]
+    return line
+
+
+# What follows runs in the process of a point.
+
+
+def measure_point(num_steps: int, batch: int, hidden: int, seed: int, rounds: int) -> dict:
+    import jax
+
+    from experiments.speed.libraries import LIBRARIES
+    from rnn_jax import sru
+
+    device = LIBRARIES["rnn_jax"].set_up(1, "highest")["device"]
+    cell = sru(hidden)
+    params, *arrays = points.training_arguments(cell, num_steps, batch, seed)
+    draws = {"0": params._replace(recurrent_vector=0 * params.recurrent_vector), "±1": params}
+    programs = {
+        (job, method): make(cell, method)
+        for job, make in {"forward": forward, "training": training}.items()
+        for method in ("scan", "parallel")
+    }
+    calls, rows = {}, []
+    for v, drawn in draws.items():
+        found = solve(cell)(drawn, *arrays)
+        solved = {"iterations": int(found.count), "is_solved": bool(found.is_solved)}
+        rows.append({"v": v, "rounds": {}, "forward": {}, "training": {}} | solved)
+        for key, program in programs.items():
+            calls[v, *key] = lambda program=program, drawn=drawn: jax.block_until_ready(
+                program(drawn, *arrays)
+            )
+            calls[v, *key]()  # compiles
+
+    seconds = points.take_turns(list(calls.values()), 1)
+    more = max(1, min(rounds - 1, round(LONG / sum(first[0] for first in seconds))))
+    rest = points.take_turns(list(calls.values()), more)
+    for (v, job, method), first, others in zip(calls, seconds, rest, strict=True):
+        row = next(row for row in rows if row["v"] == v)
+        row["rounds"][f"{job} {method}"] = first + others
+        row[job][method] = statistics.median(first + others)
+    return {"device": device, "rows": rows}
+
+
+def forward(cell, method):
+    import jax
+
+    from rnn_jax import unroll
+
+    return jax.jit(lambda params, xs, projection: unroll(cell, params, xs, method=method))
+
+
+def training(cell, method):
+    import jax
+    import jax.numpy as jnp
+
+    from rnn_jax import unroll
+
+    def loss(params, xs, projection):
+        return jnp.sum(unroll(cell, params, xs, method=method)[1] * projection)
+
+    return jax.jit(jax.value_and_grad(loss, (0, 1)))
+
+
+def solve(cell):
+    """(params, xs, projection) -> how Newton's method went."""
+    import jax
+    import jax.numpy as jnp
+
+    from rnn_jax.recurrence import read_steps
+    from rnn_jax.recurrence.parallel import newton
+
+    def iterate(params, xs, projection):
+        steps = read_steps(cell, params, xs, None, None)
+        carry = cell.initial_carry(xs.shape[1:-1])
+        return newton(cell, params, carry, steps, jnp.ones(()), False)
+
+    return jax.jit(iterate)
+
+
+if __name__ == "__main__":
+    points.answer(measure_point)
