@@ -77,7 +77,7 @@ def training(cell, arrays, dtype):
         zeros = jnp.zeros_like(xs[0])
         first, _ = jax.lax.scan(back, zeros, (projection, gates), reverse=True)
         drecurrent = rows(hiddens).T @ rows(gates)
-        return (dkernel, drecurrent), (dxs, first[None])
+        return (dkernel, drecurrent, first.sum()), dxs
 
     return fastest(JITS, products, params, data["xs"], data["projection"])
 
