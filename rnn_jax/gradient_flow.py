@@ -21,6 +21,7 @@ from rnn_jax.recurrence import (
     read_steps,
     scale_sequences,
     scan_saving,
+    scan_time,
     valid_steps,
 )
 from rnn_jax.scaling import exponent as exponent_of
@@ -152,7 +153,7 @@ def _gradient_flow(
             return _rescale(adjoint, exponent), (norms, (log_share, jnp.sign(share)))
 
         exponent = jnp.zeros(xs.shape[1:-1], jnp.int32)
-        first, (norms, shares) = jax.lax.scan(
+        first, (norms, shares) = scan_time(
             body, _rescale(last_grad, exponent), (ys_grad, saved, steps), reverse=True
         )
 

@@ -17,9 +17,9 @@ from experiments.speed import points
 TITLE = "Compile time: the default sweep and a training step"
 NOTE = (
     "Seconds, each line a fresh process. Trace, lower, compile, and call (the first, without "
-    "these) are of the programs named; small: compiling the programs that draw parameters and inputs; in "
-    "all: from the start, what has no column included. Cache: what XLA compiled for earlier "
-    "processes, none of it or all. "
+    "these) are of the programs named; small: compiling the programs that draw parameters and "
+    "inputs; in all: from the start, what has no column included. Cache: what XLA compiled for "
+    "earlier processes, none of it or all. "
     "Sweep: the default config of experiments.gradient_flow up to the first block of each cell; "
     "training: a step at T 128, B 32, H 256."
 )

@@ -76,14 +76,12 @@ def segment(num_steps: int) -> int:
 
 
 def texts(found: dict) -> tuple[list[str], list[list[str]]]:
-    from experiments.speed.table import row_text
-
     header = ["cell T×B×H", "checkpoint_every", "total", "beyond (plan)", "time [compile]"]
     lines = []
     for row in found["rows"]:
         for way in ("plain", "checkpointed"):
             every = str(row[way]["checkpoint_every"] or "–")
-            lines.append([row_text(row["row"]), every, *_line(row[way])])
+            lines.append([points.name_of(row["row"]), every, *_line(row[way])])
     return header, lines
 
 

@@ -49,6 +49,12 @@ def answer(measure: Callable[..., dict]) -> None:
     print(json.dumps(measure(**json.loads(sys.argv[1]))), flush=True)
 
 
+def name_of(row: Sequence) -> str:
+    """(cell, *sizes) as the tables write it: LSTM 128×32×256."""
+    cell, *sizes = row
+    return f"{'Elman' if cell == 'elman' else cell.upper()} {'×'.join(map(str, sizes))}"
+
+
 def take_turns(
     calls: Sequence[Callable[[], Any]], rounds: int, turn_seconds: float = 0.02
 ) -> list[list[float]]:

@@ -7,7 +7,7 @@ from rich import box
 from rich.table import Table as Layout
 from rich.text import Text
 
-from experiments.speed import jobs
+from experiments.speed import jobs, points
 from experiments.speed.config import JOBS
 
 NOTE = (
@@ -42,17 +42,12 @@ def texts(found: dict) -> tuple[list[str], list[list[str]]]:
     lines = []
     for row in found["rows"]:
         cells = row["cells"]
-        line = [row_text(row["row"])]
+        line = [points.name_of(row["row"])]
         for name in names:
             over_floor = cells[first].get("floor_ratio") if name == jobs.FLOOR else None
             line.append(cell_text(cells[name], name == first, over_floor))
         lines.append(line)
     return header, lines
-
-
-def row_text(row: list) -> str:
-    cell, *sizes = row
-    return f"{'Elman' if cell == 'elman' else cell.upper()} {'×'.join(map(str, sizes))}"
 
 
 def cell_text(cell: dict, is_first: bool, over_floor: float | None) -> str:
@@ -92,7 +87,7 @@ def _note(found: dict) -> str:
                 missing[cell["missing"]] = None
             elif "error" in cell:
                 what = f"{found['libraries'][name]['title']}: {cell['error']}"
-                failures.setdefault(what, []).append(row_text(row["row"]))
+                failures.setdefault(what, []).append(points.name_of(row["row"]))
     notes += ["–: " + "; ".join(missing) + "."] if missing else []
     for what, rows in failures.items():
         notes.append(what + (f" ({', '.join(rows)})." if len(rows) < len(found["rows"]) else "."))

@@ -12,10 +12,18 @@ from rnn_jax.recurrence.adjoint import (
     scan_adjoint,
     scan_saving,
 )
-from rnn_jax.recurrence.steps import Steps, read_steps, scan_plain, valid_steps
+from rnn_jax.recurrence.steps import (
+    SCAN_UNROLL,
+    Steps,
+    read_steps,
+    scan_plain,
+    scan_time,
+    valid_steps,
+)
 from rnn_jax.recurrence.unrolling import gate_values, unroll
 
 __all__ = [
+    "SCAN_UNROLL",
     "Saved",
     "StepGradients",
     "Steps",
@@ -26,6 +34,7 @@ __all__ = [
     "scan_adjoint",
     "scan_plain",
     "scan_saving",
+    "scan_time",
     "unroll",
     "valid_steps",
 ]

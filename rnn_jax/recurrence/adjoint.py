@@ -8,8 +8,9 @@ Backward, for t = T..1, with a_t = dLoss/dcarry_t through the later steps:
 ``d_state`` is the total derivative of the loss with respect to the state of step t. Because
 the recurrent projection is affine, <Lᵀ d_recurrent, carry_{t-1}> is what step t contributes to
 dLoss/dw, and dLoss/dR is one product of all stacked states after the loop, not T small ones
-in it. Between the passes only the states and either ``recurrent`` are kept, and gates are computed
-again, or the derivatives of the element-wise part, where they take no more room (Elman).
+in it. Between the passes only the states are kept and, where it comes from a matrix product,
+``recurrent``: gates are computed again; or the derivatives of the element-wise part, where they
+take no more room (Elman).
 
 A clip at every step (``max_carry_norm``, c) multiplies all that step t sends back, a_{t-1} with it,
 by min(1, c / ‖d_state‖), each sequence by itself: ‖dLoss/dcarry_t‖ is then at most c at every t.
@@ -26,7 +27,7 @@ import jax.numpy as jnp
 
 from rnn_jax.cells.base import Cell, zeros_like
 from rnn_jax.clipping import norm_factor
-from rnn_jax.recurrence.steps import Steps, advance, restart, rows, scan_plain
+from rnn_jax.recurrence.steps import Steps, advance, restart, rows, scan_plain, scan_time
 from rnn_jax.scaling import power_of_two
 from rnn_jax.types import Array, Carry, Drive, Params, Recurrent
 
@@ -66,7 +67,7 @@ def scan_saving(
             is_small = False  # steps run one by one then, and their pullbacks do not stack
         return new_carry, (output, Saved(carry, pullback if is_small else recurrent))
 
-    last_carry, (ys, saved) = jax.lax.scan(body, carry, steps, reverse=reverse)
+    last_carry, (ys, saved) = scan_time(body, carry, steps, reverse)
     return last_carry, ys, saved
 
 
@@ -177,7 +178,7 @@ def _scan_once(body: Callable, first: Any, inputs: Any, reverse: bool) -> tuple[
         put_out[:] = places, structure
         return carry, distinct
 
-    last, stacked = jax.lax.scan(body_once, first, inputs, reverse=reverse)
+    last, stacked = scan_time(body_once, first, inputs, reverse)
     places, structure = put_out
     return last, jax.tree.unflatten(structure, [stacked[i] for i in places])
 

@@ -4,7 +4,8 @@ recurrent_t       = project_carry(carry_{t-1}, w) = w L(carry_{t-1}) + constant
 (carry_t, y_t)    = advance(carry_{t-1}, recurrent_t, drive_t)      element-wise
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -88,4 +89,15 @@ def scan_plain(
         carry = restart(carry, step)
         return advance(cell, carry, cell.project_carry(params, carry, recurrent_weight), step)
 
-    return jax.lax.scan(body, carry, steps, reverse=reverse)
+    return scan_time(body, carry, steps, reverse)
+
+
+# Steps in the body of the compiled loop, by backend; 1 where it says nothing. On CPUs more made
+# steps slower and took longer to compile (experiments/speed, table scan_unroll).
+SCAN_UNROLL = {"cpu": 1}
+
+
+def scan_time(body: Callable, first: Any, inputs: Any, reverse: bool) -> tuple[Any, Any]:
+    """``jax.lax.scan`` over time."""
+    unroll = SCAN_UNROLL.get(jax.default_backend(), 1)
+    return jax.lax.scan(body, first, inputs, reverse=reverse, unroll=unroll)
