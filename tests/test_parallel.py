@@ -1,4 +1,4 @@
-"""``scan_parallel`` against the plain scan under ordinary differentiation."""
+"""``unroll(..., method="parallel")`` against the plain scan under ordinary differentiation."""
 
 import functools
 from typing import Any, NamedTuple
@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import CASE
-from helpers import tree_allclose, tree_equal
+from helpers import raises_one_line, tree_allclose, tree_equal
 
-from rnn_jax import sru, unroll
+from rnn_jax import hold_gates, lstm, sru, unroll
 from rnn_jax.cells.sru import SRUCarry
 from rnn_jax.recurrence import read_steps, valid_steps
-from rnn_jax.recurrence.parallel import MAX_ITERATIONS, newton, scan_parallel
+from rnn_jax.recurrence.parallel import MAX_ITERATIONS, newton
 
 H = 3
 BOTH_DTYPES = pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
@@ -50,13 +50,7 @@ def draw(
     return jax.tree.map(lambda leaf: leaf.astype(dtype), arguments)
 
 
-def parallel(cell, arguments, lengths, resets, reverse):
-    params, xs, carry, w, tap = arguments
-    steps = read_steps(cell, params, xs, valid_steps(xs, lengths), tap, resets)
-    return scan_parallel(cell, params, carry, steps, w, reverse)
-
-
-def plain(cell, arguments, lengths, resets, reverse):
+def engine(cell, arguments, lengths, resets, reverse, **options):
     params, xs, carry, w, tap = arguments
     return unroll(
         cell,
@@ -68,8 +62,12 @@ def plain(cell, arguments, lengths, resets, reverse):
         reverse=reverse,
         recurrent_weight=w,
         carry_tap=tap,
-        adjoint="autodiff",
+        **options,
     )
+
+
+parallel = functools.partial(engine, method="parallel")
+plain = functools.partial(engine, adjoint="autodiff")
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 6))
@@ -264,3 +262,43 @@ def test_bfloat16_is_iterated_in_float32(getkey):
     tree_allclose((last, ys), expected)
     errors = [jnp.abs(y.astype(jnp.float64) - expected[1]).mean() for y in (ys, scanned[1])]
     assert errors[0] < errors[1]
+
+
+def test_segments(getkey):
+    """Each segment of a long sequence is solved by itself."""
+    case = CASE["sru"]
+    arguments = draw(case, getkey, 23)
+    readout = case.readout(getkey(), 23, (2,))
+    segments = functools.partial(parallel, checkpoint_every=5)
+    found, expected = (run(e, case.cell, arguments, readout) for e in (segments, plain))
+    tree_allclose(found, expected)
+
+
+@pytest.mark.parametrize(
+    "cell, options, message",
+    [
+        (sru(3), {"method": "fast"}, "method is 'fast'; allowed: scan, parallel"),
+        (
+            lstm(3),
+            {},
+            "method is 'parallel' and the cell lstm; allowed: a cell whose",
+        ),
+        (sru(3), {"adjoint": "autodiff"}, "adjoint with method 'parallel' is 'autodiff';"),
+        (
+            sru(3),
+            {"max_carry_norm": 1.0},
+            "max_carry_norm is given with method 'parallel';",
+        ),
+    ],
+)
+def test_what_does_not_run_parallel_is_one_line(cell, options, message, getkey):
+    params = cell.init(getkey(), 3, jnp.float64)
+    with raises_one_line(message):
+        unroll(cell, params, jnp.zeros((5, 2, 3)), **{"method": "parallel", **options})
+
+
+def test_a_held_gate_runs_parallel(getkey):
+    cell = hold_gates(sru(3), forget=0.9)
+    params = cell.init(getkey(), 3, jnp.float64)
+    xs = jax.random.normal(getkey(), (50, 2, 3), jnp.float64)
+    tree_allclose(unroll(cell, params, xs, method="parallel"), unroll(cell, params, xs))

@@ -343,7 +343,7 @@ def test_a_page_without_marks_stays(write_readme):
         (
             "<!-- table: swep -->\n<!-- end -->\n",
             "README.md: <!-- table: swep --> names no table; allowed: sweep, training, forward, "
-            "one_token, memory, growth, compilation, parallel",
+            "one_token, memory, growth, compilation, parallel, scan_unroll",
         ),
     ],
 )

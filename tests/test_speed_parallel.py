@@ -12,7 +12,7 @@ for module in ("tyro", "rich"):
 
 from helpers import tree_allclose
 
-from experiments.speed import parallel, points
+from experiments.speed import parallel, points, scan_unroll
 from rnn_jax import sru
 
 CONFIG = SimpleNamespace(quick=True, seed=0, rounds=2, timeout=120.0)
@@ -37,7 +37,7 @@ def test_ratios_are_of_medians():
     times = {"scan": 0.003, "parallel": 0.002}
     row = {"size": (4, 1, 2), "v": "0", "iterations": 30, "is_solved": False}
     header, (line,) = parallel.texts({"rows": [row | {"forward": times, "training": times}]})
-    assert line == ["4×1×2", "0", "no end: scan", *["3", "2", "1.50"] * 2]
+    assert line == ["4×1×2", "0", "no end: scan", *["3 / 2 = 1.50"] * 2]
     assert len(header) == len(line)
 
 
@@ -58,3 +58,13 @@ def test_both_methods_compute_the_same():
     for make in (parallel.forward, parallel.training):
         scan, alike = (jax.device_get(make(cell, m)(*arguments)) for m in ("scan", "parallel"))
         tree_allclose(alike, scan)
+
+
+def test_scan_unroll_end_to_end():
+    found = scan_unroll.measure(CONFIG, lambda text: None)
+    header, lines = scan_unroll.texts(found)
+    assert [line[0] for line in lines] == ["Elman 16×1×4", "SRU 16×2×4"] and found["device"]
+    assert header[1:] == ["1", "2", "4", "8"] and all(len(line) == len(header) for line in lines)
+    for row in found["rows"]:
+        assert len(row["rounds"]) == len(row["compile"]) == 4
+        assert min(map(min, row["rounds"])) > 0
