@@ -67,7 +67,7 @@ def spread_batch(fn: Callable, devices: list | None = None) -> Callable:
         as a loss and its gradient by the parameters; ``stacked`` a tree of arrays [T, B, ...], or
         None.
       devices: None means every local device. As many are used as divide B; on CPUs one where the
-        parameters hold a matrix of 2^20 entries or more, whose products keep all cores busy.
+        parameters hold a matrix of more than 2^20 entries, whose products keep all cores busy.
     Returns:
       A function as fn. The last bits of sums depend on the number of devices. Arrays that lie where
       ``batch_shardings`` says are not moved at a call.
@@ -104,7 +104,7 @@ def batch_shardings(
     """
     devices = jax.local_devices() if devices is None else devices
     largest = max(leaf.size for leaf in jax.tree.leaves(params))
-    most = 1 if devices[0].platform == "cpu" and largest >= FILLS_A_CPU else len(devices)
+    most = 1 if devices[0].platform == "cpu" and largest > FILLS_A_CPU else len(devices)
     count = max(n for n in range(1, most + 1) if batch % n == 0)
     mesh = jax.make_mesh((count,), ("batch",), (AxisType.Auto,), devices=devices[:count])
     whole, by_batch = PartitionSpec(), PartitionSpec(None, "batch")

@@ -22,6 +22,7 @@ from rnn_jax.recurrence import (
     scale_sequences,
     scan_saving,
     scan_time,
+    transpose_matrices,
     valid_steps,
 )
 from rnn_jax.scaling import exponent as exponent_of
@@ -129,6 +130,7 @@ def _gradient_flow(
             cell, params, initial_carry, steps, recurrent_weight, reverse=False
         )
         _check_loss(jax.eval_shape(loss, last_carry, ys))
+        stored = jax.lax.optimization_barrier(transpose_matrices(params))
         value, pullback = jax.vjp(loss, last_carry, ys)
         last_grad, ys_grad = pullback(jnp.ones_like(value))
         if not _reads_outputs(loss, last_carry, ys):
@@ -141,6 +143,7 @@ def _gradient_flow(
             output_grad, saved_t, step = inputs
             if output_grad is not None:
                 adjoint, output_grad, exponent = _common_scale(adjoint, output_grad, exponent)
+            params = transpose_matrices(stored)
             adjoint, found = adjoint_step(
                 cell, params, recurrent_weight, adjoint, output_grad, saved_t, step
             )

@@ -76,6 +76,13 @@ def test_chunk_size_is_a_power_of_two_near_the_cache():
     assert chunk_size(1000, 1) == 1
 
 
+def test_chunks_fill_a_matrix_product_while_their_states_stay_small():
+    assert chunk_size(4_000_000, 100, num_sequences=32) == 16  # 512 rows
+    assert chunk_size(16_000_000, 100, num_sequences=32) == 8  # 128 MB
+    assert chunk_size(1_000_000, 100, num_sequences=1024) == 8  # as without
+    assert chunk_size(4_000_000, 3, num_sequences=32) == 3
+
+
 def test_saved_bytes_are_those_of_the_states_and_the_recurrent_products():
     """LSTM: hidden and cell, and four products, of H numbers a step and sequence."""
     case = CASE["lstm"]

@@ -108,7 +108,7 @@ def blocks(
                 draws = draw(config, cell, place["seed"].start)
                 if not sweeps:
                     points = whole.sizes["recurrent_weight"]
-                    chunk = chunk_size(saved_bytes(cell, *draws[:2]), points)
+                    chunk = chunk_size(saved_bytes(cell, *draws[:2]), points, config.batch_size)
                     sweeps = [make_sweep(measure, chunk) for measure in _measures(config, cell)]
                 weights = jnp.asarray(config.weights[place["recurrent_weight"]])
                 started = [swept(weights.astype(config.dtype), *draws) for swept in sweeps]

@@ -11,6 +11,7 @@ from rnn_jax.recurrence.adjoint import (
     scale_sequences,
     scan_adjoint,
     scan_saving,
+    transpose_matrices,
 )
 from rnn_jax.recurrence.steps import (
     SCAN_UNROLL,
@@ -35,6 +36,7 @@ __all__ = [
     "scan_plain",
     "scan_saving",
     "scan_time",
+    "transpose_matrices",
     "unroll",
     "valid_steps",
 ]

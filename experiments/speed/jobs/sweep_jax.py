@@ -32,7 +32,8 @@ def rnn_jax(row: tuple, arrays: dict[str, np.ndarray], dtype: str) -> Callable:
 
         return rnn.gradient_flow(cell, params, xs, loss, recurrent_weight=weight).log_carry_norm
 
-    sweep = make_sweep(log_norm, chunk_size(saved_bytes(cell, params, a["xs"]), row[1]))
+    chunk = chunk_size(saved_bytes(cell, params, a["xs"]), num_points=row[1], num_sequences=row[3])
+    sweep = make_sweep(log_norm, chunk)
     shared = params, a["xs"], a["projection"]
     return lambda: jax.block_until_ready(sweep(a["weights"], *shared))
 
