@@ -37,48 +37,63 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def keep_memory() -> None:
-    """Let the C library keep what is freed, up to 2 GiB, instead of giving it back to the kernel.
+def keep_memory() -> bool:
+    """Let the C library keep memory that is freed instead of giving it back to the kernel.
 
     A jitted call takes all its working memory at its start and frees it at its end: given back, the
     kernel zeroes every page of it anew at the next call, up to a third of the time of a training
-    step on CPUs. Process-wide; without glibc (macOS, Windows) nothing happens.
+    step on CPUs. For the whole process: it stays as large as it ever was, but for blocks of 1 GiB
+    and more, which are given back as before.
+
+    Returns:
+      Whether it was done. Only glibc knows how (not macOS, Windows, or musl).
     """
-    with contextlib.suppress(OSError, AttributeError, TypeError):
+    try:
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_ARENA_MAX, 1)  # other arenas hold 64 MiB at most
-        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+    except (OSError, AttributeError, TypeError):
+        return False
+    wanted = {
+        _M_ARENA_MAX: 1,  # other arenas hold 64 MiB at most
+        _M_MMAP_THRESHOLD: 1 << 30,
+        _M_TRIM_THRESHOLD: (1 << 31) - 1,
+    }
+    return all([mallopt(name, value) == 1 for name, value in wanted.items()])
 
 
-def spread_batch(fn: Callable, devices: list | None = None) -> Callable:
+def spread_batch(
+    fn: Callable, devices: list | None = None, batch_axes: tuple[int, ...] | None = None
+) -> Callable:
     """Jit ``fn(params, *arrays) -> (summed, stacked)``, the batch of the arrays cut over devices.
 
-    Each device runs its own sequences, so that element-wise work uses every core of a CPU:
+    Each device runs its own sequences, so that element-wise work uses every core of a CPU. What
+    fn finds of its part of the batch is SUMMED: take the loss as a sum over sequences, not a mean,
+    and divide by B outside.
 
         def step(params, xs, targets):
-            loss, (dparams, dxs) = jax.value_and_grad(loss_fn, (0, 1))(params, xs, targets)
+            loss, (dparams, dxs) = jax.value_and_grad(sum_of_losses, (0, 1))(params, xs, targets)
             return (loss, dparams), dxs
 
-        step = spread_batch(step)
+        (loss, dparams), dxs = spread_batch(step)(params, xs, targets)
 
     Args:
-      fn: the arrays are [T, B, ...]. ``summed`` is a tree of what is added up over sequences, such
-        as a loss and its gradient by the parameters; ``stacked`` a tree of arrays [T, B, ...], or
-        None.
+      fn: ``summed`` is a tree of what is added up over sequences, such as a loss and its gradient
+        by the parameters; ``stacked`` a tree of arrays [T, B, ...], or None.
       devices: None means every local device. As many are used as divide B; on CPUs one where the
-        parameters hold a matrix of more than 2^20 entries, whose products keep all cores busy.
+        parameters hold a matrix of more than 2^20 entries, whose products keep the cores busy
+        (measured on two).
+      batch_axes: the batch axis of each of the arrays: 0 for lengths [B]; None: 1 of all, as in
+        xs [T, B, I].
     Returns:
       A function as fn. The last bits of sums depend on the number of devices. Arrays that lie where
       ``batch_shardings`` says are not moved at a call.
+    Raises:
+      ValueError: arrays without a batch or with different ones; one line.
     """
 
     @jax.jit
     def spread(params, *arrays):
-        batch = jax.tree.leaves(arrays)[0].shape[1]
-        whole, by_batch = batch_shardings(params, batch, devices)
-        if whole.mesh.size == 1:
-            return fn(params, *arrays)
+        axes = (1,) * len(arrays) if batch_axes is None else batch_axes
+        whole, _ = batch_shardings(params, _batch_size(arrays, axes), devices)
 
         def on_device(params, *arrays):
             summed, stacked = fn(params, *arrays)
@@ -87,28 +102,45 @@ def spread_batch(fn: Callable, devices: list | None = None) -> Callable:
         return jax.shard_map(
             on_device,
             mesh=whole.mesh,
-            in_specs=(whole.spec, *[by_batch.spec] * len(arrays)),
-            out_specs=(whole.spec, by_batch.spec),
+            in_specs=(PartitionSpec(), *(_by_batch(axis) for axis in axes)),
+            out_specs=(PartitionSpec(), _by_batch(1)),
             check_vma=False,
         )(params, *arrays)
 
     return spread
 
 
+def _batch_size(arrays: tuple, axes: tuple[int, ...]) -> int:
+    if len(arrays) != len(axes) or not arrays:
+        raise ValueError(f"{len(arrays)} arrays, batch_axes {axes}; allowed: one axis an array")
+    for array, axis in zip(arrays, axes, strict=True):
+        if array.ndim <= axis or array.shape[axis] != arrays[0].shape[axes[0]]:
+            shapes = ", ".join(str(array.shape) for array in arrays)
+            raise ValueError(
+                f"arrays of shape {shapes}, their batch on axes {axes}; allowed: the same batch"
+            )
+    return arrays[0].shape[axes[0]]
+
+
+def _by_batch(axis: int) -> PartitionSpec:
+    return PartitionSpec(*[None] * axis, "batch")
+
+
 def batch_shardings(
-    params: Any, batch: int, devices: list | None = None
+    params: Any, batch: int, devices: list | None = None, batch_axis: int = 1
 ) -> tuple[NamedSharding, NamedSharding]:
     """Say where ``spread_batch`` wants the parameters, and arrays [T, B, ...] with B = ``batch``.
 
     For ``jax.device_put``: (a copy on every device, a part of the batch on each).
     """
     devices = jax.local_devices() if devices is None else devices
-    largest = max(leaf.size for leaf in jax.tree.leaves(params))
+    if not devices or batch < 1:
+        raise ValueError(f"{len(devices)} devices, batch {batch}; allowed: at least one of each")
+    largest = max((leaf.size for leaf in jax.tree.leaves(params)), default=0)
     most = 1 if devices[0].platform == "cpu" and largest > FILLS_A_CPU else len(devices)
     count = max(n for n in range(1, most + 1) if batch % n == 0)
     mesh = jax.make_mesh((count,), ("batch",), (AxisType.Auto,), devices=devices[:count])
-    whole, by_batch = PartitionSpec(), PartitionSpec(None, "batch")
-    return NamedSharding(mesh, whole), NamedSharding(mesh, by_batch)
+    return NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, _by_batch(batch_axis))
 
 
 def make_room() -> None:

@@ -1,6 +1,6 @@
 """How the gradient of a loss flows back through time: dL/dcarry_t, its norm, its share of dL/dw.
 
-The adjoint of ``recurrence.py`` runs once. Its norms span hundreds of decades, so each sequence's
+The adjoint of ``recurrence/`` runs once. Its norms span hundreds of decades, so each sequence's
 adjoint is divided by a power of two after every step (digits stay those of the plain adjoint)
 and the power is kept as an integer: norms come out as logarithms, finite in float32
 wherever the forward pass is finite. An entry more than 2^126 below the largest of its own sequence

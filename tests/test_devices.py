@@ -1,10 +1,12 @@
 """Cores, devices and memory: what is spread over devices is what one device computes."""
 
 import jax
-from helpers import run_python, tree_equal
+import jax.numpy as jnp
+import pytest
+from helpers import raises_one_line, run_python, tree_equal
 
 from rnn_jax import lstm, unroll
-from rnn_jax.devices import keep_memory
+from rnn_jax.devices import keep_memory, spread_batch
 
 SPREAD = """
 import jax
@@ -41,6 +43,60 @@ for batch in (4, 3):
 def test_a_spread_batch_is_the_batch():
     """Loss and gradients summed over devices, dL/dxs put together; as many devices as divide B."""
     assert run_python(SPREAD).split("\n")[:4] == ["4 2", "4 2", "3 1", "3 1"]
+
+
+OTHER_AXES = """
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp, numpy as np
+from rnn_jax import lstm, unroll
+from rnn_jax.devices import spread_batch
+cell = lstm(4)
+params = cell.init(jax.random.key(0), 3, jnp.float64)
+xs = jax.random.normal(jax.random.key(1), (6, 4, 3), jnp.float64)
+lengths = jnp.array([6, 0, 3, 1])
+
+def outputs(params, xs, lengths):
+    ys = unroll(cell, params, xs, seq_lengths=lengths)[1]
+    return ys.sum(), ys
+
+alone = outputs(params, xs, lengths)
+second = jax.devices()[1]
+for devices in (None, [second]):
+    spread = spread_batch(outputs, devices, batch_axes=(1, 0))(params, xs, lengths)
+    for a, b in zip(alone, spread):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+    print(sorted(device.id for device in spread[1].sharding.device_set))
+mesh = jax.make_mesh((2,), ("b",), (jax.sharding.AxisType.Explicit,))
+with jax.set_mesh(mesh):
+    given = jax.device_put(xs, jax.NamedSharding(mesh, jax.P(None, "b")))
+    carry = cell.initial_carry((4,), jnp.float64)
+    carry = jax.device_put(carry, jax.NamedSharding(mesh, jax.P("b")))
+    ys = jax.jit(lambda p, x, c: unroll(cell, p, x, initial_carry=c)[1])(params, given, carry)
+np.testing.assert_allclose(ys, unroll(cell, params, xs)[1], rtol=1e-12, atol=1e-12)
+print(len(ys.sharding.device_set))
+"""
+
+
+def test_lengths_devices_and_meshes():
+    """The batch on another axis; one device that is not the first; arrays of an explicit mesh."""
+    assert run_python(OTHER_AXES).split("\n")[:3] == ["[0, 1]", "[1]", "2"]
+
+
+@pytest.mark.parametrize(
+    "arrays, options, message",
+    [
+        ([(5, 4, 3), (4,)], {}, "arrays of shape (5, 4, 3), (4,), their batch on axes (1, 1)"),
+        ([(5, 4, 3), (5, 3)], {}, "allowed: the same batch"),
+        ([(5, 4)], {"batch_axes": (1, 0)}, "1 arrays, batch_axes (1, 0); allowed: one axis an"),
+        ([], {}, "0 arrays, batch_axes (); allowed: one axis an array"),
+        ([(5, 4)], {"devices": []}, "0 devices, batch 4; allowed: at least one of each"),
+    ],
+)
+def test_what_cannot_be_spread_is_one_line(arrays, options, message):
+    with raises_one_line(message):
+        spread_batch(lambda params, *arrays: ((), None), **options)((), *map(jnp.zeros, arrays))
 
 
 def test_large_matrices_stay_on_one_cpu_device():

@@ -13,7 +13,12 @@ from helpers import raises_one_line, tree_allclose, tree_equal
 from rnn_jax import hold_gates, lstm, sru, unroll
 from rnn_jax.cells.sru import SRUCarry
 from rnn_jax.recurrence import read_steps, valid_steps
-from rnn_jax.recurrence.parallel import MAX_ITERATIONS, newton
+from rnn_jax.recurrence.parallel import (
+    MAX_ITERATIONS,
+    linear_recurrence,
+    newton,
+    solve_linear,
+)
 
 H = 3
 BOTH_DTYPES = pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
@@ -212,6 +217,99 @@ def test_states_that_overflow_do_so_as_in_the_scan(getkey):
     arguments = draw(case, getkey, 200, dtype=jnp.float32)
     found, expected = (e(case.cell, arguments, None, None, False) for e in (parallel, plain))
     assert jnp.isinf(expected[1][-1]).all()
+    tree_allclose(found, expected)
+
+
+# Second derivatives
+
+
+def hessian_vector(gradient):
+    """H g, by a gradient of a gradient."""
+
+    def half_square(arguments):
+        leaves = jax.tree.leaves(gradient(arguments))
+        return sum(jnp.vdot(leaf, leaf) for leaf in leaves) / 2
+
+    return jax.grad(half_square)
+
+
+SECOND = {"jacfwd": jax.jacfwd, "jacrev": jax.jacrev, "grad": hessian_vector}
+RAGGED = np.array([5, 0, 3])
+RESETS = np.zeros((5, 3), bool)
+RESETS[[0, 2], [0, 2]] = RESETS[3, 0] = True
+
+
+@pytest.mark.parametrize("v", [0.0, 1.0])
+@pytest.mark.parametrize("second", SECOND)
+@pytest.mark.parametrize(
+    "lengths, resets, reverse",
+    [(None, None, False), (RAGGED, RESETS, False), (RAGGED, RESETS, True)],
+)
+def test_second_derivatives(second, v, lengths, resets, reverse, getkey):
+    """By every pair of arguments: params, xs, initial carry, recurrent weight, tap."""
+    case = CASE["sru"]
+    arguments = draw(case, getkey, 5, (3,), v=v)
+    readout = case.readout(getkey(), 5, (3,))
+
+    def derivatives(engine):
+        def loss(arguments):
+            return readout(*engine(case.cell, arguments, lengths, resets, reverse))
+
+        return jax.jit(SECOND[second](jax.grad(loss)))(arguments)
+
+    tree_allclose(derivatives(parallel), derivatives(plain))
+
+
+def test_second_derivatives_where_the_scan_takes_over(getkey):
+    """Also those of segments, each with its own initial carry."""
+    case = CASE["sru"]
+    arguments = draw(case, getkey, 400, v=2.0, w=2.0, scale=2.0)
+    assert not solve(case.cell, arguments).is_solved
+    readout = case.readout(getkey(), 400, (2,))
+
+    def derivatives(engine):
+        def loss(vector):
+            params = arguments.params._replace(recurrent_vector=vector)
+            last, ys = engine(case.cell, arguments._replace(params=params), None, None, False)
+            return readout(last, ys) / 400
+
+        return jax.jit(jax.jacrev(jax.grad(loss)))(arguments.params.recurrent_vector)
+
+    expected = derivatives(plain)
+    for every in (None, 150):
+        tree_allclose(derivatives(functools.partial(parallel, checkpoint_every=every)), expected)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("start", [0, 32])
+def test_derivatives_stay_finite_where_products_of_slopes_overflow(start, reverse, getkey):
+    """32 slopes of 32 (2^160 is inf) in a row, and a loss that reads four steps amid them."""
+    slope = jnp.ones((64, 1), jnp.float32).at[start : start + 32].set(32.0)
+    middle = ((jnp.arange(64) // 4) == (start + 12) // 4)[:, None]
+    constant = jax.random.normal(getkey(), (64, 1), jnp.float32) * middle
+
+    def by_scan(slope, constant, reverse):
+        def body(a, step):
+            a = step[0] * a + step[1]
+            return a, a
+
+        return jax.lax.scan(body, jnp.zeros(1), (slope, constant), reverse=reverse)[1]
+
+    def derivatives(recurrence):
+        def loss(slope, constant):
+            return jnp.sum(middle * jnp.square(recurrence(slope, constant, reverse)))
+
+        def along(slope, constant):
+            gradients = jax.grad(loss, (0, 1))(slope, constant)
+            return sum(jnp.vdot(g, constant) for g in gradients)
+
+        by_both = jax.grad(along, (0, 1))(slope, constant)
+        forward = jax.jvp(jax.grad(loss), (slope, constant), (constant, constant))
+        return jax.grad(loss, (0, 1))(slope, constant), by_both, forward
+
+    assert not jnp.isfinite(linear_recurrence(slope, constant, start == 0)).all()
+    found, expected = derivatives(solve_linear), derivatives(by_scan)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(expected))
     tree_allclose(found, expected)
 
 

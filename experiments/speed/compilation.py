@@ -20,12 +20,13 @@ NOTE = (
     "these) are of the programs named; small: compiling the programs that draw parameters and "
     "inputs; in all: from the start, what has no column included. Cache: what XLA compiled for "
     "earlier processes, none of it or all. "
-    "Sweep: the default config of experiments.gradient_flow up to the first block of each cell; "
-    "training: a step at T 128, B 32, H 256."
+    "Sweep: the default config of experiments.gradient_flow{sweep_cut} up to the first block of "
+    "each cell; training: a step at T {training[0]}, B {training[1]}, H {training[2]}."
 )
 CELLS = ("elman", "lstm", "gru", "sru")
 TRAINING = (128, 32, 256)
 QUICK_CELLS, QUICK_TRAINING = ("elman",), (8, 2, 4)
+QUICK_SWEEP = {"num_steps": 10, "hidden_size": 4, "drop_first": 2}
 STAGES = ("import", "trace", "lower", "compile", "first_call", "small_programs")
 
 
@@ -49,7 +50,9 @@ def measure(config, report) -> dict:
                     row["error"] = str(error)
                 rows.append(row)
     device = {name: row.pop(name) for row in rows for name in ("device",) if name in row}
-    return {"rows": rows} | device
+    cut = f", cut down to T {QUICK_SWEEP['num_steps']}, H {QUICK_SWEEP['hidden_size']},"
+    sizes = {"training": training, "sweep_cut": cut if config.quick else ""}
+    return {"rows": rows, **sizes} | device
 
 
 def texts(found: dict) -> tuple[list[str], list[list[str]]]:
@@ -140,7 +143,7 @@ def first_blocks(stages: Stages, cells: list[str], quick: bool) -> None:
     stages.imported()
     config = Config(cells=tuple(cells))
     if quick:
-        config = replace(config, num_steps=10, hidden_size=4, drop_first=2)
+        config = replace(config, **QUICK_SWEEP)
     whole = run.plan(config)
     of_cell = [whole.place(index)["cell"].start for index in range(whole.num_blocks)]
     firsts = [of_cell.index(i) for i in range(len(cells))]

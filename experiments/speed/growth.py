@@ -14,9 +14,11 @@ TITLE = "Growth: time against each size"
 NOTE = (
     "Milliseconds, median of rounds in which the sizes take turns; time ~ size^exponent by least "
     "squares, and its standard error (none from two sizes). One size varies, the others are held: "
-    "training, a step of the LSTM, at T 128, B 16, H 128; sweep, gradient norms of the Elman cell "
-    "at N weights, at N 64, T 128, B 16, H 64. Devices: of the CPU, at B 16 and N 64 "
-    "a core, each number in its own process."
+    "training, a step of the LSTM, at T {held[training][T]}, B {held[training][B]}, "
+    "H {held[training][H]}; sweep, gradient norms of the Elman cell at N weights, at "
+    "N {held[sweep][N]}, T {held[sweep][T]}, B {held[sweep][B]}, H {held[sweep][H]}. Devices: of "
+    "the CPU, at B {held[training][B]} and N {held[sweep][N]} a core, each number in its own "
+    "process."
 )
 CELLS = {"training": "lstm", "sweep": "elman"}
 HELD = {

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import NamedTuple
 
-from rnn_jax.devices import keep_memory
-
 
 class Library(NamedTuple):
     title: str
@@ -18,6 +16,12 @@ class Library(NamedTuple):
     ]  # of matrix products; set_up does it, later calls change it
 
 
+# What rnn_jax.devices.keep_memory tells glibc, for every library: most of them gain by it.
+KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str((1 << 31) - 1),
+}
 JAX_PRECISION = {"highest": "highest", "tf32": "tensorfloat32", "bfloat16": "default"}
 
 
@@ -28,7 +32,7 @@ def _set_jax_precision(precision: str) -> None:
 
 
 def _jax(title: str, *packages: str, on_all_cores: bool = False) -> Library:
-    """As JAX comes: one device; or, as rnn_jax is meant to run, one device a core."""
+    """As JAX comes, with one device; or one device a core, as rnn_jax is meant to run."""
 
     def set_up(cores: int, precision: str) -> dict:
         versions = _versions("jax", "jaxlib", *packages)
@@ -36,7 +40,6 @@ def _jax(title: str, *packages: str, on_all_cores: bool = False) -> Library:
 
         if on_all_cores:
             jax.config.update("jax_num_cpu_devices", cores)
-            keep_memory()
         _set_jax_precision(precision)
         return {
             "versions": versions,
@@ -46,7 +49,7 @@ def _jax(title: str, *packages: str, on_all_cores: bool = False) -> Library:
 
     # several processes share a GPU: none may take all of its memory at the start
     environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    return Library(title, environment, set_up, _set_jax_precision)
+    return Library(title, KEEP_MEMORY | environment, set_up, _set_jax_precision)
 
 
 def _set_torch_precision(precision: str) -> None:
@@ -57,7 +60,7 @@ def _set_torch_precision(precision: str) -> None:
         torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
-def _torch(title: str, *packages: str) -> Library:
+def _torch(title: str, *packages: str, keeps_memory: bool = True) -> Library:
     def set_up(cores: int, precision: str) -> dict:
         versions, device = _versions("torch", *packages), "cpu"
         import torch
@@ -72,8 +75,7 @@ def _torch(title: str, *packages: str) -> Library:
         threads = f"{torch.get_num_threads()} threads, OMP_WAIT_POLICY {waiting}"
         return {"versions": versions, "device": device, "threads": threads}
 
-    # threads that spin while they wait slow PyTorch down up to 50-fold on a machine in use
-    return Library(title, {"OMP_WAIT_POLICY": "PASSIVE"}, set_up, _set_torch_precision)
+    return Library(title, KEEP_MEMORY if keeps_memory else {}, set_up, _set_torch_precision)
 
 
 def _versions(*packages: str) -> dict[str, str]:
@@ -82,11 +84,12 @@ def _versions(*packages: str) -> dict[str, str]:
 
 LIBRARIES = {
     "rnn_jax": _jax("rnn_jax", on_all_cores=True),
-    "jax_scan": _jax("plain JAX"),
+    "jax_scan": _jax("plain JAX", on_all_cores=True),
     "flax_linen": _jax("Linen", "flax"),
     "flax_nnx": _jax("NNX", "flax"),
     "equinox": _jax("Equinox", "equinox"),
-    "torch": _torch("PyTorch"),
+    "torch": _torch("PyTorch", keeps_memory=False),  # as it comes
+    "torch_kept": _torch("PyTorch, memory kept"),
     "torch_adjoint": _torch("PyTorch, own adjoint"),
     "sru": _torch("sru package", "sru"),
     "floor": _jax("floor", on_all_cores=True),

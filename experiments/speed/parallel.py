@@ -11,9 +11,9 @@ from experiments.speed import points
 TITLE = "Parallel over time: the SRU by the scan and by Newton's method"
 NOTE = (
     "Milliseconds of the scan / of the parallel run = how many times faster it is, below 1 slower; "
-    "medians of rounds in which all take turns. Training: forward and all gradients. Iterations: of "
-    "Newton's method, inputs of variance 1; each is an associative scan over T. v = 0: the gates "
-    "do not read the state."
+    "medians of rounds in which all take turns. Training: forward and all gradients. Iterations: "
+    "of Newton's method, inputs of variance 1; each is an associative scan over T. v = 0: the "
+    "gates do not read the state."
 )
 SIZES = [(t, b, h) for b, h in ((1, 64), (8, 128)) for t in (256, 1024, 4096, 16384)]
 QUICK_SIZES = [(16, 1, 4), (32, 2, 4)]

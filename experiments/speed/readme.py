@@ -29,26 +29,47 @@ START, END = "<!-- table: ", "<!-- end -->"
 class Arguments:
     """Write the tables of runs into experiments/speed/README.md and README.md, where marks are."""
 
-    runs: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN_DIR")]]
-    """folders that python -m experiments.speed wrote"""
+    run_dir: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN_DIR")]]
+    """a folder that python -m experiments.speed wrote"""
+    more: tyro.conf.Positional[
+        Annotated[tuple[Path, ...], tyro.conf.arg(metavar="[RUN_DIR ...]")]
+    ] = ()
+    """of other runs"""
 
 
 def main(argv: list[str] | None = None) -> None:
     prog = "python -m experiments.speed.readme"
     arguments = configs.parse_arguments(Arguments, prog, argv)
     try:
-        tables = read_tables(arguments.runs)
-        new = {path: with_tables(path.read_text("utf-8"), tables, path.name) for path in READMES}
+        tables = read_tables((arguments.run_dir, *arguments.more))
+        old = {path: path.read_text("utf-8") for path in READMES}
+        new = {path: with_tables(text, tables, path.name) for path, text in old.items()}
         for path, text in new.items():
             results.write_text(path, text)
     except (OSError, ValueError) as error:
         configs.leave(str(error), code=1)
+    _say_what_went_where(old, tables)
+
+
+def _say_what_went_where(pages: dict[Path, str], tables: dict[str, str]) -> None:
+    marked = set()
+    for path, text in pages.items():
+        name = path.relative_to(results.ROOT) if path.is_relative_to(results.ROOT) else path
+        empty = []
+        for mark, old in marks_of(text):
+            marked.add(mark)
+            if mark in tables:
+                print(f"{name}: {mark} written")
+            elif not old.strip():
+                empty.append(mark)
+        if empty:
+            print(f"{name}: still empty: {', '.join(empty)}")
+    if unmarked := [name for name in tables if name not in marked]:
+        print(f"no page has a mark for: {', '.join(unmarked)}")
 
 
 def read_tables(runs: tuple[Path, ...]) -> dict[str, str]:
     """Return the Markdown of every table that the runs have, with its facts."""
-    if not runs:
-        raise ValueError("RUN_DIR is missing; allowed: one folder of a run or more")
     tables: dict[str, str] = {}
     for run in runs:
         paths = [run / f"{name}.json" for name in JOBS + MEASUREMENTS]
@@ -58,11 +79,32 @@ def read_tables(runs: tuple[Path, ...]) -> dict[str, str]:
                 f"{run} holds no table; allowed: a folder of python -m experiments.speed"
             )
         for path in paths:
-            found = json.loads(path.read_text())
-            _, header, lines, note = table.of(found)
-            text = f"{table.to_markdown('', header, lines, note)}\n{table.measured_on(found)}\n"
+            text = _read_table(path)
             tables[path.stem] = "\n".join([*filter(None, [tables.get(path.stem)]), text])
     return tables
+
+
+def _read_table(path: Path) -> str:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        is_quick = found["config"]["quick"]
+        _, header, lines, note = table.of(found)
+        text = f"{table.to_markdown('', header, lines, note)}\n{table.measured_on(found)}\n"
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{path} is broken or incomplete ({what}); allowed: as python -m experiments.speed "
+            "wrote it"
+        ) from None
+    if is_quick:
+        raise ValueError(f"{path} is of a quick run; allowed: a run without --quick")
+    return text
+
+
+def marks_of(text: str) -> list[tuple[str, str]]:
+    """List (name, what stands there) of a page's marks."""
+    parts = [part.partition("\n") for part in text.split(START)[1:]]
+    return [(mark.removesuffix(" -->"), rest.partition(END)[0]) for mark, _, rest in parts]
 
 
 def with_tables(text: str, tables: dict[str, str], page: str) -> str:

@@ -22,6 +22,7 @@ def run(table: str, config: Config, report: Callable[[str], None] = lambda text:
     """Return {"libraries": descriptions, "rows": one cell of times a row and library}."""
     config = config.effective()
     names, rows = config.libraries_of(table), config.rows_of(table)
+    names.sort(key=lambda name: name == jobs.FLOOR)  # to the end
     comparison = Comparison(table, config.seed)
     alone, descriptions = {}, {}
     for name in names:
@@ -33,7 +34,7 @@ def run(table: str, config: Config, report: Callable[[str], None] = lambda text:
                     or (_take_turns({name: worker}, row, config, config.rounds_alone)[name])
                 )
             descriptions[name] = {"title": LIBRARIES[name].title, **worker.description}
-    found = []
+    found: list[dict] = []
     with ExitStack() as stack:
         workers = {
             name: stack.enter_context(Worker(table, name, config.precision, config.timeout))
@@ -44,7 +45,10 @@ def run(table: str, config: Config, report: Callable[[str], None] = lambda text:
             able = {name: workers[name] for name in names if "time" in alone[name, row]}
             together = _take_turns(able, row, config, config.rounds)
             cells = {name: _cell(alone[name, row], together.get(name)) for name in names}
-            found.append({"row": list(row), "cells": _with_ratios(cells)})
+            found.append({"row": list(row), "cells": cells})
+    first = jobs.first_timed(found)
+    for row in found:
+        _add_ratios(row["cells"], first)
     return {"libraries": descriptions, "largest_deviation": comparison.largest, "rows": found}
 
 
@@ -55,7 +59,7 @@ class Comparison:
         self.table, self.job, self.seed = table, jobs.load(table), seed
         self.first: dict[tuple, tuple[str, np.ndarray]] = {}  # small row -> library, values
         self.done: dict[tuple, dict] = {}  # (library, small row) -> what went wrong, or {}
-        self.largest = 0.0
+        self.largest: float | None = None  # difference, where two were compared
 
     def of(self, name: str, worker: Worker, row: tuple) -> dict:
         """Compare one library; return why it has no numbers, {} if it has the right ones."""
@@ -74,7 +78,8 @@ class Comparison:
                 f"{self.table}: {name} and {other} differ by {difference:.2g} at {small}; "
                 f"allowed: {self.job.TOLERANCE:g}"
             )
-        self.largest = max(self.largest, float(difference))
+        if other != name:
+            self.largest = max(self.largest or 0.0, float(difference))
         return self.done.setdefault((name, small), {})
 
 
@@ -123,12 +128,14 @@ def _cell(alone: dict, together: dict | None) -> dict:
     }
 
 
-def _with_ratios(cells: dict[str, dict]) -> dict[str, dict]:
-    """Add how many times as long as the first library, and as the floor, each one takes."""
-    bases = {"ratio": next(iter(cells.values())), "floor_ratio": cells.get(jobs.FLOOR, {})}
-    for cell in cells.values():
-        for name, base in bases.items():
-            if "median" in cell and "median" in base:
-                cell[name] = cell["median"] / base["median"]
-                cell[f"{name}_of_minima"] = cell["minimum"] / base["minimum"]
-    return cells
+def _add_ratios(cells: dict[str, dict], first: str | None) -> None:
+    """Add how many times as long as the first library, and as the floor, each one takes.
+
+    A time that does not count sets no ratio, neither its own nor another's.
+    """
+    counting = {name: cell for name, cell in cells.items() if cell.get("counts")}
+    for ratio, name in (("ratio", first or ""), ("floor_ratio", jobs.FLOOR)):
+        base = counting.get(name)
+        for cell in counting.values() if base else ():
+            cell[ratio] = cell["median"] / base["median"]
+            cell[f"{ratio}_of_minima"] = cell["minimum"] / base["minimum"]

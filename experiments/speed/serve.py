@@ -6,6 +6,7 @@ While another library has its turn it waits for the next line and takes no time 
 
 import json
 import os
+import signal
 import statistics
 import sys
 import threading
@@ -90,12 +91,14 @@ def main(table: str, library: str, cores: str, precision: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """Leave when the parent is gone, in the middle of a call too."""
+    """Leave when the parent is gone, in the middle of a call too, with all that was started."""
     parent = os.getppid()
 
     def watch():
         while os.getppid() == parent:
             time.sleep(1)
+        if os.getpgrp() == os.getpid():  # the group is our own
+            os.killpg(0, signal.SIGTERM)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -4,18 +4,22 @@ from importlib import import_module
 from typing import NamedTuple
 
 from rich import box
+from rich.console import Console
 from rich.table import Table as Layout
 from rich.text import Text
 
 from experiments.speed import jobs, points
 from experiments.speed.config import JOBS
 
-NOTE = (
-    "Milliseconds a call, median of the rounds; × is the time divided by that of {first}; in "
-    "brackets seconds of the first call, which compiles; ~ marks a time more than 20 % above the "
-    "library's own time alone: it does not count."
+TIMES = "Milliseconds a call, median of the rounds"
+RATIOS = "× is the time divided by that of {first}"
+COMPILING = "in brackets seconds of the first call, which compiles"
+DISTURBED = (
+    "~ marks a time more than 20 % above the library's own time alone: it does not count, and sets "
+    "no ratio"
 )
-FLOOR_NOTE = "floor: the job's matrix products alone; in parentheses the time of {first} over it."
+FLOOR_NOTE = "floor: the job's matrix products alone; in parentheses the time of {first} over it"
+BELOW_ONE = "; below 1: the products chained alone cost more than inside {first}'s program"
 
 
 class Table(NamedTuple):
@@ -25,18 +29,18 @@ class Table(NamedTuple):
     note: str
 
 
-def of(found: dict) -> Table:
-    """Lay out what a table's JSON holds."""
+def of(found: dict, on_terminal: bool = False) -> Table:
+    """Lay out what a table's JSON holds; a terminal has no room for the compile times of jobs."""
     if found["table"] in JOBS:
-        header, lines = texts(found)
-        return Table(jobs.load(found["table"]).TITLE, header, lines, _note(found))
+        header, lines = texts(found, on_terminal)
+        return Table(jobs.load(found["table"]).TITLE, header, lines, _note(found, on_terminal))
     measurement = import_module(f"experiments.speed.{found['table']}")
-    return Table(measurement.TITLE, *measurement.texts(found), measurement.NOTE)
+    return Table(measurement.TITLE, *measurement.texts(found), measurement.NOTE.format(**found))
 
 
-def texts(found: dict) -> tuple[list[str], list[list[str]]]:
+def texts(found: dict, on_terminal: bool = False) -> tuple[list[str], list[list[str]]]:
     """Return (header, lines) of a job; a library without a single time has no column."""
-    names, first = _timed(found), next(iter(found["libraries"]))
+    names, first = jobs.timed(found["rows"]), jobs.first_timed(found["rows"])
     header = ["cell " + "×".join(jobs.load(found["table"]).COLUMNS[1:])]
     header += [found["libraries"][name]["title"] for name in names]
     lines = []
@@ -44,23 +48,31 @@ def texts(found: dict) -> tuple[list[str], list[list[str]]]:
         cells = row["cells"]
         line = [points.name_of(row["row"])]
         for name in names:
-            over_floor = cells[first].get("floor_ratio") if name == jobs.FLOOR else None
-            line.append(cell_text(cells[name], name == first, over_floor))
+            if name == jobs.FLOOR:
+                line.append(floor_text(cells[name], cells.get(first, {}).get("floor_ratio")))
+            else:
+                line.append(cell_text(cells[name], name == first, on_terminal))
         lines.append(line)
     return header, lines
 
 
-def cell_text(cell: dict, is_first: bool, over_floor: float | None) -> str:
+def cell_text(cell: dict, is_first: bool, on_terminal: bool = False) -> str:
+    text = _time_text(cell)
+    if "ratio" in cell and not is_first:
+        text += f" ×{cell['ratio']:.2f}" if cell["ratio"] < 10 else f" ×{cell['ratio']:.0f}"
+    if "compile" in cell and not on_terminal:
+        text += f" [{cell['compile']:.2g}]"
+    return text
+
+
+def floor_text(cell: dict, over_floor: float | None) -> str:
+    return _time_text(cell) + (f" ({over_floor:.2f})" if over_floor else "")
+
+
+def _time_text(cell: dict) -> str:
     if "median" not in cell:
         return "–" if "missing" in cell else "failed"
-    parts = [("" if cell["counts"] else "~") + milliseconds(cell["median"])]
-    if over_floor:
-        parts.append(f"({over_floor:.2f})")
-    elif "ratio" in cell and not is_first:
-        parts.append(f"×{cell['ratio']:.2f}" if cell["ratio"] < 10 else f"×{cell['ratio']:.0f}")
-    if not over_floor:
-        parts.append(f"[{cell['compile']:.2g}]")
-    return " ".join(parts)
+    return ("" if cell["counts"] else "~") + milliseconds(cell["median"])
 
 
 def milliseconds(seconds: float) -> str:
@@ -69,18 +81,33 @@ def milliseconds(seconds: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".")
 
 
-def _timed(found: dict) -> list[str]:
-    return [n for n in found["libraries"] if any("median" in r["cells"][n] for r in found["rows"])]
-
-
-def _note(found: dict) -> str:
+def _note(found: dict, on_terminal: bool) -> str:
     """Say how to read a job's table, and why times are not there."""
-    first = next(iter(found["libraries"].values()))["title"]
-    notes = [NOTE.format(first=first)]
-    if jobs.FLOOR in _timed(found) and len(_timed(found)) > 1:
-        notes.append(FLOOR_NOTE.format(first=first))
+    rows, timed = found["rows"], jobs.timed(found["rows"])
+    name = jobs.first_timed(rows)
+    first = found["libraries"][name]["title"] if name else ""
+    notes = []
+    if timed:
+        peers = [peer for peer in timed if peer not in (name, jobs.FLOOR)]
+        has_ratios = any("ratio" in row["cells"][peer] for row in rows for peer in peers)
+        parts = {TIMES: True, RATIOS: has_ratios, COMPILING: not on_terminal, DISTURBED: True}
+        notes.append("; ".join(part for part, holds in parts.items() if holds) + ".")
+    over_floor = [row["cells"][name].get("floor_ratio", 0) for row in rows] if name else []
+    if any(over_floor):
+        least = min(ratio for ratio in over_floor if ratio)
+        notes.append(FLOOR_NOTE + (BELOW_ONE if round(least, 2) < 1 else "") + ".")
+    notes = [note.format(first=first) for note in notes]
+    missing, failures = reasons(found)
+    notes += ["–: " + "; ".join(missing) + "."] if missing else []
+    for what, rows in failures.items():
+        notes.append(what + (f" ({', '.join(rows)})." if len(rows) < len(found["rows"]) else "."))
+    return " ".join(notes)
+
+
+def reasons(found: dict) -> tuple[list[str], dict[str, list[str]]]:
+    """Return (what is not offered, what happened to a library -> at which rows)."""
     missing: dict[str, None] = {}
-    failures: dict[str, list[str]] = {}  # what happened to a library -> at which rows
+    failures: dict[str, list[str]] = {}
     for row in found["rows"]:
         for name, cell in row["cells"].items():
             if "missing" in cell:
@@ -88,28 +115,50 @@ def _note(found: dict) -> str:
             elif "error" in cell:
                 what = f"{found['libraries'][name]['title']}: {cell['error']}"
                 failures.setdefault(what, []).append(points.name_of(row["row"]))
-    notes += ["–: " + "; ".join(missing) + "."] if missing else []
-    for what, rows in failures.items():
-        notes.append(what + (f" ({', '.join(rows)})." if len(rows) < len(found["rows"]) else "."))
-    return " ".join(notes)
+    return list(missing), failures
 
 
-def to_rich(title: str, header: list[str], lines: list[list[str]], note: str) -> Layout:
-    """Lay out for a terminal; a narrow one breaks a cell's parts over lines."""
+def to_terminal(console: Console, made: Table, facts: str) -> None:
+    """Print a table, its note and its facts; columns that do not fit go on below the first ones."""
+    names, *columns = zip(made.header, *made.lines, strict=True)
+    least_of_names, room = _longest_word(names), console.width
+    while columns:
+        fitting = len(columns)
+        while fitting > 1 and room < least_of_names + sum(
+            1 + _longest_word(column) for column in columns[:fitting]
+        ):
+            fitting -= 1
+        console.print(_layout(made.title, [names, *columns[:fitting]], room))
+        columns = columns[fitting:]
+    console.print(Text(made.note), Text(facts + "\n"), sep="\n")
+
+
+def _layout(title: str, columns: list[tuple[str, ...]], room: int) -> Layout:
+    """Shrink the widest columns, down to their longest words, until all fit beside each other."""
+    widths = [max(map(len, column)) for column in columns]
+    is_wide = sum(widths) + 2 * len(widths) <= room
+    least = list(map(_longest_word, columns))
+    while sum(widths) + len(widths) - 1 > room and widths != least:
+        wider = [i for i in range(len(widths)) if widths[i] > least[i]]
+        widths[max(wider, key=lambda i: widths[i])] -= 1
     layout = Layout(
         title=Text(title),
-        caption=Text(note),
-        caption_justify="left",
+        title_justify="left",
         box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
+        show_edge=False,
+        padding=(0, 1 if is_wide else 0, 0, 0),
         row_styles=["", "dim"],
     )
-    for i, name in enumerate(header):
-        layout.add_column(Text(name), justify="right" if i else "left", no_wrap=not i)
-    for line in lines:
+    for i, (column, width) in enumerate(zip(columns, widths, strict=True)):
+        justify = "right" if i else "left"
+        layout.add_column(Text(column[0]), justify=justify, width=width, overflow="fold")
+    for line in zip(*(column[1:] for column in columns), strict=True):
         layout.add_row(*map(Text, line))
     return layout
+
+
+def _longest_word(column: tuple[str, ...]) -> int:
+    return max(len(word) for text in column for word in text.split() or [""])
 
 
 def to_markdown(title: str, header: list[str], lines: list[list[str]], note: str) -> str:
@@ -142,9 +191,8 @@ def measured_on(found: dict) -> str:
     ]
     if found["table"] in JOBS:
         parts.append(f"precision {found['config']['precision']}")
-        parts.append(
-            f"float32 results on small rows differ by at most {found['largest_deviation']:.1g}"
-        )
+        if (largest := found["largest_deviation"]) is not None:  # two or more were compared
+            parts.append(f"float32 results on small rows differ by at most {largest:.1g}")
     if found["config"]["quick"]:
         parts.append("quick: whether it works, not how fast it is")
     return "Measured on " + "; ".join(parts) + "."

@@ -1,14 +1,17 @@
 """The other end of ``serve.py``: a library's process, started when asked and ended for certain."""
 
+import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from typing import Any
 
+from experiments.command import before_leaving
 from experiments.speed import jobs
 from experiments.speed.libraries import LIBRARIES
 from rnn_jax.devices import num_cores
@@ -30,10 +33,13 @@ class Worker:
         self.description: dict = {}
 
     def __enter__(self):
+        self.at_end = contextlib.ExitStack()
+        self.at_end.enter_context(before_leaving(self.stop))  # ctrl-C leaves without __exit__
+        self.at_end.callback(self.stop)
         return self
 
     def __exit__(self, *error):
-        self.stop()
+        self.at_end.close()
 
     def ask(self, do: str, **command) -> dict:
         """Send a command and wait for its answer; LibraryError or NotOffered if it has none."""
@@ -68,12 +74,28 @@ class Worker:
 
     def stop(self) -> None:
         if self.process:
-            self.process.kill()
-            self.process.wait()
+            self._end_group()
             self.process.stdin.close()
             self.process.stdout.close()
             self.errors.close()
             self.process = None
+
+    def _end_group(self) -> None:
+        """End the process and all that it started, such as the compilers of an extension.
+
+        ninja ends its compilers, which are in groups of their own, on SIGTERM alone.
+        """
+        group = self.process.pid
+        # no one is left; macOS says PermissionError of those that ended
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGTERM)
+            end = time.monotonic() + 1
+            while time.monotonic() < end:
+                self.process.poll()  # an ended process is in its group until it is asked
+                os.killpg(group, 0)
+                time.sleep(0.01)
+            os.killpg(group, signal.SIGKILL)
+        self.process.wait()
 
     def _answer(self) -> dict:
         line, stdout, end = b"", self.process.stdout, time.monotonic() + self.timeout

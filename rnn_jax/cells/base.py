@@ -5,7 +5,7 @@
     gates     = gates(drive_t, recurrent, hold)        element-wise
     carry, y  = update(carry, gates, tap)              element-wise
 
-The split is what makes the rest short and fast: the recurrence (``recurrence.py``)
+The split is what makes the rest short and fast: the recurrence (``recurrence/``)
 keeps one matrix product inside its loop, the adjoint needs nothing but the transpose
 of ``project_carry``, and a sweep over w shares the recurrent matrix.
 
@@ -208,12 +208,38 @@ def zeros_like(tree):
     return jax.tree.map(jnp.zeros_like, tree)
 
 
+def multiply(inputs: Array, kernel: Array) -> Array:
+    """Multiply [..., I] @ [I, n] by way of rows.
+
+    The kernel's gradient is then a product over one axis. Over two, time and batch, XLA on CPUs
+    first copies the larger factor, transposed, which takes longer than the product itself.
+    """
+    product = rows(inputs) @ kernel
+    return product.reshape(*inputs.shape[:-1], kernel.shape[-1])
+
+
+def rows(tree):
+    """View leaves [..., n] as [all, n] where that is free: on CPUs, in arrays that are not sharded.
+
+    Arrays of an explicit mesh stay as they are, and elsewhere a batch that is spread over devices
+    could not be merged with time.
+    """
+
+    def flatten(leaf):
+        is_sharded = bool(jax.typeof(leaf).sharding.mesh.explicit_axes)
+        if leaf.ndim < 3 or is_sharded or jax.default_backend() != "cpu":
+            return leaf
+        return leaf.reshape(-1, leaf.shape[-1])
+
+    return jax.tree.map(flatten, tree)
+
+
 def project(inputs: Array, kernel: Array, num_gates: int) -> list[Array]:
     """Multiply once, [..., I] @ [I, G*H], and return one [..., H] a gate.
 
     One leaf a gate, not slices of one array later: XLA then vectorizes the element-wise work.
     """
-    return jnp.split(inputs @ kernel, num_gates, axis=-1)
+    return jnp.split(multiply(inputs, kernel), num_gates, axis=-1)
 
 
 def init_blocks(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from rnn_jax.cells import initializers
-from rnn_jax.cells.base import Cell, cell_factory, free
+from rnn_jax.cells.base import Cell, cell_factory, free, multiply
 from rnn_jax.types import Array, Hold, Initializer, Key
 
 
@@ -74,7 +74,7 @@ def initial_carry(hidden_size: int, batch_shape: tuple[int, ...], dtype=jnp.floa
 
 
 def project_inputs(params: ElmanParams, xs: Array) -> Array:
-    return xs @ params.kernel + params.bias
+    return multiply(xs, params.kernel) + params.bias
 
 
 def project_carry(params: ElmanParams, carry: ElmanCarry, recurrent_weight: Array) -> Array:

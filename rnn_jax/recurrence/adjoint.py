@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.cells.base import Cell, zeros_like
+from rnn_jax.cells.base import Cell, rows, zeros_like
 from rnn_jax.clipping import norm_factor
-from rnn_jax.recurrence.steps import Steps, advance, restart, rows, scan_plain, scan_time
+from rnn_jax.recurrence.steps import Steps, advance, restart, scan_plain, scan_time
 from rnn_jax.scaling import power_of_two
 from rnn_jax.types import Array, Carry, Drive, Params, Recurrent
 

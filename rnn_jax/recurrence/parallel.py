@@ -7,11 +7,18 @@ Newton's method solves the T equations together. From a trajectory c, zeros at f
 
 is a linear recurrence, which an associative scan solves in O(log T) dependent passes. Where no gate
 reads the state (v = 0), F_t is affine and the first d is exact: the same code sees that J did not
-change, and ends.
+change, and ends. In float32, very long memories (1/(1-f) of thousands of steps) may keep d above
+the tolerance: the scan is run then.
 
 Backward the equations are linear whatever the cell, with the same J: no iteration,
 
     a_{t-1} = J_t a_t + (what y_t sends to c_{t-1}),   a_T = dLoss/dc_T.
+
+To be differentiated again, the trajectory has a rule of its own, however it was found,
+
+    dc_t = J_t dc_{t-1} + (dF_t with c_{t-1} held),
+
+and both linear recurrences are differentiated as solutions of their equations, not as loops.
 
 Newton's method over time: DEER (Lim et al. 2024, arXiv 2309.12252); by diagonals alone: quasi-DEER
 (Gonzalez et al. 2024, arXiv 2407.19115). Here the diagonal is all there is.
@@ -64,20 +71,29 @@ def scan_parallel(
     return _forward(cell, params, carry, steps, recurrent_weight, reverse)[0]
 
 
+def step_all(
+    cell: Cell, params: Params, before: Array, carry: Carry, steps: Steps, recurrent_weight: Array
+) -> Array:
+    """Take every step by itself: c_{t-1}, [T, *batch, H], -> F_t(c_{t-1}).
+
+    ``carry`` gives the structure alone.
+    """
+    parts = restart(jax.tree.structure(carry).unflatten([before]), steps)
+    recurrent = cell.project_carry(params, parts, recurrent_weight)
+    return jax.tree.leaves(advance(cell, parts, recurrent, steps)[0])[0]
+
+
 def newton(
     cell: Cell, params: Params, carry: Carry, steps: Steps, recurrent_weight: Array, reverse: bool
 ) -> Newton:
     """Iterate on the trajectory of all steps until it is solved, not finite, or takes too long."""
-    (start,), tree = jax.tree.flatten(carry)
+    (start,) = jax.tree.leaves(carry)
 
     def evaluate(trajectory):
-        def step(before):
-            before = restart(tree.unflatten([before]), steps)
-            recurrent = cell.project_carry(params, before, recurrent_weight)
-            return jax.tree.leaves(advance(cell, before, recurrent, steps)[0])[0]
-
         before = shift(start, trajectory, reverse)
-        return jax.jvp(step, (before,), (jnp.ones_like(before),))  # ones: the Jacobian is diagonal
+        return value_and_slope(
+            lambda before: step_all(cell, params, before, carry, steps, recurrent_weight), before
+        )
 
     def improve(at):
         change = linear_recurrence(at.slope, at.image - at.carry, reverse)
@@ -98,6 +114,11 @@ def newton(
     zeros = jnp.zeros((num_steps, *start.shape), start.dtype)
     first = Newton(zeros, *evaluate(zeros), jnp.array(0), jnp.array(False))
     return jax.lax.while_loop(goes_on, improve, first)
+
+
+def value_and_slope(function: Callable, at: Array) -> tuple[Array, Array]:
+    """Return an element-wise function's values and its derivatives: its Jacobian is diagonal."""
+    return jax.jvp(function, (at,), (jnp.ones_like(at),))
 
 
 def linear_recurrence(slope: Array, constant: Array, reverse: bool) -> Array:
@@ -128,19 +149,65 @@ def replace_where(is_needed: Array, compute: Callable, value: Array) -> Array:
     return jax.lax.while_loop(lambda state: state[0], turn, (is_needed, value))[1]
 
 
+def solve_linear(slope: Array, constant: Array, reverse: bool) -> Array:
+    """``linear_recurrence``, finite wherever the scan is; differentiable any number of times.
+
+    Its derivatives are solutions of the same equations, or of the transposed ones.
+    """
+    zero = jnp.zeros_like(constant[0])
+
+    def solve(slope, constant, reverse):
+        def one_by_one():  # a product of slopes may overflow where no solution does
+            def body(a, step):
+                a = step[0] * a + step[1]
+                return a, a
+
+            return jax.lax.scan(body, zero, (slope, constant), reverse=reverse)[1]
+
+        found = linear_recurrence(slope, constant, reverse)
+        return replace_where(~jnp.isfinite(found).all(), one_by_one, found)
+
+    return jax.lax.custom_linear_solve(
+        lambda a: a - slope * shift(zero, a, reverse),
+        constant,
+        solve=lambda _, b: solve(slope, b, reverse),
+        transpose_solve=lambda _, b: solve(shift(zero, slope, not reverse), b, not reverse),
+    )
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 5))
 def carries_before(
     cell: Cell, params: Params, carry: Carry, steps: Steps, recurrent_weight: Array, reverse: bool
-) -> Carry:
-    """Return the carry that each step reads, [T, *batch, H]."""
-    (start,), tree = jax.tree.flatten(carry)
+) -> Array:
+    """Return what each step finds, c_{t-1}, [T, *batch, H]; a reset is still to come."""
     arguments = (cell, params, carry, steps, recurrent_weight, reverse)
+    (start,) = jax.tree.leaves(carry)
     found = newton(*arguments)
 
     def one_by_one():
         return jax.tree.leaves(scan_saving(*arguments)[2].carry)[0]
 
-    before = replace_where(~found.is_solved, one_by_one, shift(start, found.carry, reverse))
-    return restart(tree.unflatten([before]), steps)
+    return replace_where(~found.is_solved, one_by_one, shift(start, found.carry, reverse))
+
+
+@carries_before.defjvp
+def _carries_before_jvp(cell, reverse, primals, tangents):
+    params, carry, steps, recurrent_weight = primals
+    params_dot, carry_dot, steps_dot, weight_dot = tangents
+    before = carries_before(cell, *primals, reverse)
+    (start_dot,) = jax.tree.leaves(carry_dot)
+
+    def step(params, before, steps, recurrent_weight):
+        return step_all(cell, params, before, carry, steps, recurrent_weight)
+
+    slope = value_and_slope(lambda b: step(params, b, steps, recurrent_weight), before)[1]
+    held = shift(start_dot, jnp.zeros_like(before), reverse)  # only the first carry moves by itself
+    constant = jax.jvp(
+        step,
+        (params, before, steps, recurrent_weight),
+        (params_dot, held, steps_dot, weight_dot),
+    )[1]
+    return before, shift(start_dot, solve_linear(slope, constant, reverse), reverse)
 
 
 def widen(tree):
@@ -156,7 +223,7 @@ def widen(tree):
 
 def _forward(cell, params, carry, steps, recurrent_weight, reverse):
     before = carries_before(cell, *widen((params, carry, steps, recurrent_weight)), reverse)
-    before = jax.tree.map(lambda wide, leaf: wide.astype(leaf.dtype), before, carry)
+    before = restart(jax.tree.map(lambda leaf: before.astype(leaf.dtype), carry), steps)
     recurrent = cell.project_carry(params, before, recurrent_weight)
     after, ys = advance(cell, before, recurrent, steps)
     last_carry = jax.tree.map(lambda leaf: leaf[0 if reverse else -1], after)
@@ -178,18 +245,7 @@ def _backward(cell, reverse, residuals, cotangents):
     zeros = jnp.zeros_like(jax.tree.leaves(saved.carry)[0])
     slope = step_back(jnp.ones_like(zeros), None)[0]
     constant = step_back(shift(end, zeros, not reverse), ys_grad)[0]
-    slope, constant = widen((slope, constant))
-
-    def one_by_one():  # a product of slopes may overflow where no adjoint does
-        def body(adjoint, step):
-            adjoint = step[0] * adjoint + step[1]
-            return adjoint, adjoint
-
-        start = jnp.zeros_like(constant[0])
-        return jax.lax.scan(body, start, (slope, constant), reverse=not reverse)[1]
-
-    adjoints = linear_recurrence(slope, constant, not reverse)
-    adjoints = replace_where(~jnp.isfinite(adjoints).all(), one_by_one, adjoints)
+    adjoints = solve_linear(*widen((slope, constant)), not reverse)
     adjoints = shift(end, adjoints.astype(end.dtype), not reverse)
     to_previous, found = step_back(adjoints, ys_grad)
 

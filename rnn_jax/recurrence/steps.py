@@ -36,21 +36,7 @@ def read_steps(
         xs, tap = jax.tree.map(lambda a: jnp.where(valid[..., None], a, 0), (xs, tap))
     if valid is not None and resets is not None:
         resets = resets & valid  # a frozen carry stays
-    drive = cell.project_inputs(params, rows(xs))
-    drive = jax.tree.map(lambda leaf: leaf.reshape(*xs.shape[:-1], leaf.shape[-1]), drive)
-    return Steps(drive, valid, tap, resets)
-
-
-def rows(tree):
-    """View leaves [T, *B, n] as [T*B, n] on CPUs: every step of every sequence a row.
-
-    The gradient of a matrix is then a product over one axis. Over two, XLA on CPUs first copies
-    the larger factor, transposed, which takes longer than the product itself. Elsewhere the axes
-    stay apart: a batch spread over devices could not be merged with time.
-    """
-    if jax.default_backend() != "cpu":
-        return tree
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, leaf.shape[-1]), tree)
+    return Steps(cell.project_inputs(params, xs), valid, tap, resets)
 
 
 def valid_steps(xs: Array, seq_lengths: Array | None) -> Array | None:

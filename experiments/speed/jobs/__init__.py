@@ -25,3 +25,14 @@ class NotOffered(Exception):  # noqa: N818 (no failure)
 
 def load(name: str) -> ModuleType:
     return import_module(f"{__name__}.{name}")
+
+
+def timed(rows: list[dict]) -> list[str]:
+    """List the libraries that have a time in a row or more of a job's results."""
+    names = rows[0]["cells"] if rows else ()
+    return [name for name in names if any("median" in row["cells"][name] for row in rows)]
+
+
+def first_timed(rows: list[dict]) -> str | None:
+    """Name the library to which ratios are: the first with a time, never the floor."""
+    return next((name for name in timed(rows) if name != FLOOR), None)

@@ -73,6 +73,7 @@ RUNNERS = {
     "rnn_jax": _runner("sweep_jax", "rnn_jax"),
     "jax_scan": _runner("sweep_jax", "jax_scan"),
     "torch": _runner("sweep_torch", "torch"),
+    "torch_kept": _runner("sweep_torch", "torch"),
     "torch_adjoint": _runner("sweep_torch_adjoint", "torch_adjoint"),
     "floor": _runner("sweep_jax", "floor"),
 }

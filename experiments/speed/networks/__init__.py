@@ -24,6 +24,7 @@ LIBRARIES = (
     "flax_nnx",
     "equinox",
     "torch",
+    "torch_kept",
     "sru",
     "floor",
 )
@@ -40,7 +41,7 @@ def runners(job: str) -> dict[str, Callable]:
 
     def runner(library):
         def run(row, arrays, dtype):
-            network = import_module(f"{__name__}.{library}")
+            network = import_module(f"{__name__}.{library.removesuffix('_kept')}")
             return getattr(network, job)(row[0], arrays, dtype)
 
         return run

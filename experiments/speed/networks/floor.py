@@ -1,8 +1,8 @@
-"""The matrix products of a layer and almost nothing else: what no implementation can do without.
+"""XLA's matrix products of a layer and next to nothing else.
 
-What stands between two products only chains them, so that none can be left out or moved: the
-largest of the gates is the next state, and its gradient goes back to them in equal shares. SRU has
-no product within its loop: its floor is the products with the inputs alone.
+Two loops of T products, chained so that none can be left out, and the products over all steps at
+once: the inputs' projection; in training also those of the gradients by xs, kernel and recurrent
+kernel. Matrices are stored as they are multiplied. SRU has no product within its loop.
 """
 
 from functools import reduce
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from experiments.speed.networks import NUM_GATES
 from experiments.speed.networks.jax_calls import fastest, on_device, timed_calls
+from rnn_jax.cells.base import multiply, rows
 from rnn_jax.devices import spread_batch
 
 
@@ -24,27 +25,16 @@ def fold(cell, gates):
     return 0.5 * reduce(jnp.maximum, jnp.split(gates, NUM_GATES[cell], axis=-1))
 
 
-def states(cell, params, xs):
-    """(the states [T, B, H], the gates before the loop [T, B, G*H])."""
-    drive = rows(xs) @ params["kernel"]
-    drive = drive.reshape(*xs.shape[:-1], -1)
+def unroll(cell, params, xs):
+    drive = multiply(xs, params["kernel"])
     if cell == "sru":
-        return fold(cell, drive), drive
+        return fold(cell, drive)
 
     def advance(hidden, drive_t):
         hidden = fold(cell, drive_t + hidden @ params["recurrent_kernel"])
         return hidden, hidden
 
-    return jax.lax.scan(advance, jnp.zeros_like(xs[0]), drive)[1], drive
-
-
-def rows(array):
-    """[T, B, n] -> [T*B, n]: XLA on CPUs multiplies faster over one axis than over two."""
-    return array.reshape(-1, array.shape[-1])
-
-
-def unroll(cell, params, xs):
-    return states(cell, params, xs)[0]
+    return jax.lax.scan(advance, jnp.zeros_like(xs[0]), drive)[1]
 
 
 def step(cell, params, state, x):
@@ -56,28 +46,20 @@ def step(cell, params, state, x):
 
 
 def training(cell, arrays, dtype):
-    """Both loops, and the three products over all steps at once, which need no loop."""
+    """A product forth and one back at each step, and those over all steps, which need no loop."""
     params, data = on_device(arrays, dtype)
-    num_gates = NUM_GATES[cell]
 
     def products(params, xs, projection):
-        hiddens, gates = states(cell, params, xs)  # the gates stand in for their gradients
-        dkernel = rows(xs).T @ rows(gates)
-        dxs = (rows(gates) @ params["kernel"].T).reshape(xs.shape)
+        drive = multiply(xs, params["kernel"])  # stands in for its gradient
+        dxs = multiply(drive, params["kernel"].T)
+        dkernel = rows(xs).T @ rows(drive)
         if cell == "sru":
             return dkernel, dxs
-
-        def back(dhidden, at):
-            dhidden_t, gates_t = at
-            dgates = (
-                gates_t + jnp.concatenate([dhidden + dhidden_t] * num_gates, axis=-1) / num_gates
-            )
-            return dgates @ params["recurrent_kernel"].T, None
-
-        zeros = jnp.zeros_like(xs[0])
-        first, _ = jax.lax.scan(back, zeros, (projection, gates), reverse=True)
-        drecurrent = rows(hiddens).T @ rows(gates)
-        return (dkernel, drecurrent, first.sum()), dxs
+        forth = params["recurrent_kernel"] / 3  # so that the chain does not grow
+        back = jax.lax.optimization_barrier(forth.T)
+        last, _ = jax.lax.scan(lambda h, _: (h @ forth @ back, None), xs[0], length=len(xs))
+        drecurrent = rows(projection).T @ rows(drive)
+        return (dkernel, drecurrent, last.sum()), dxs
 
     return fastest(JITS, products, params, data["xs"], data["projection"])
 

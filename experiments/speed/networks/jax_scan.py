@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.speed.networks.jax_calls import timed_calls
+from rnn_jax.devices import spread_batch
 
 
 def elman(params, state, drive, x):
@@ -61,4 +62,7 @@ def unroll(cell, params, xs):
     return ys
 
 
-training, forward, one_token = timed_calls(unroll, step, lambda cell, arrays: arrays)
+# set up as rnn_jax is: on one device or spread over all, whichever is faster
+training, forward, one_token = timed_calls(
+    unroll, step, lambda cell, arrays: arrays, (jax.jit, spread_batch)
+)
