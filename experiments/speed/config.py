@@ -67,7 +67,8 @@ class Config:
         sizes = jobs.load(self.tables[0]).COLUMNS[1:]
         if len(self.rows) % len(sizes) or min(self.rows) < 1:
             raise ValueError(
-                f"rows is {self.rows}; allowed: {' '.join(sizes)} row after row, each at least 1"
+                f"rows is {self.rows}; allowed: {' '.join(sizes)} row after row, their count a "
+                f"multiple of {len(sizes)}, each at least 1"
             )
 
     def effective(self) -> "Config":

@@ -135,7 +135,7 @@ def _add_ratios(cells: dict[str, dict], first: str | None) -> None:
     """
     counting = {name: cell for name, cell in cells.items() if cell.get("counts")}
     for ratio, name in (("ratio", first or ""), ("floor_ratio", jobs.FLOOR)):
-        base = counting.get(name)
-        for cell in counting.values() if base else ():
-            cell[ratio] = cell["median"] / base["median"]
-            cell[f"{ratio}_of_minima"] = cell["minimum"] / base["minimum"]
+        if base := counting.get(name):
+            for cell in counting.values():
+                cell[ratio] = cell["median"] / base["median"]
+                cell[f"{ratio}_of_minima"] = cell["minimum"] / base["minimum"]

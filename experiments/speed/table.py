@@ -122,18 +122,19 @@ def to_terminal(console: Console, made: Table, facts: str) -> None:
     """Print a table, its note and its facts; columns that do not fit go on below the first ones."""
     names, *columns = zip(made.header, *made.lines, strict=True)
     least_of_names, room = _longest_word(names), console.width
+    console.print(Text(made.title, "bold"))
     while columns:
         fitting = len(columns)
         while fitting > 1 and room < least_of_names + sum(
             1 + _longest_word(column) for column in columns[:fitting]
         ):
             fitting -= 1
-        console.print(_layout(made.title, [names, *columns[:fitting]], room))
+        console.print(_layout([names, *columns[:fitting]], room), Text(""), sep="\n")
         columns = columns[fitting:]
     console.print(Text(made.note), Text(facts + "\n"), sep="\n")
 
 
-def _layout(title: str, columns: list[tuple[str, ...]], room: int) -> Layout:
+def _layout(columns: list[tuple[str, ...]], room: int) -> Layout:
     """Shrink the widest columns, down to their longest words, until all fit beside each other."""
     widths = [max(map(len, column)) for column in columns]
     is_wide = sum(widths) + 2 * len(widths) <= room
@@ -142,8 +143,6 @@ def _layout(title: str, columns: list[tuple[str, ...]], room: int) -> Layout:
         wider = [i for i in range(len(widths)) if widths[i] > least[i]]
         widths[max(wider, key=lambda i: widths[i])] -= 1
     layout = Layout(
-        title=Text(title),
-        title_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         padding=(0, 1 if is_wide else 0, 0, 0),

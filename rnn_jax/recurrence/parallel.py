@@ -19,6 +19,8 @@ To be differentiated again, the trajectory has a rule of its own, however it was
     dc_t = J_t dc_{t-1} + (dF_t with c_{t-1} held),
 
 and both linear recurrences are differentiated as solutions of their equations, not as loops.
+Within a ``lax.scan`` (``checkpoint_every`` is one) JAX loses that rule after the first derivative,
+and second ones are wrong or fail: take them there by method="scan".
 
 Newton's method over time: DEER (Lim et al. 2024, arXiv 2309.12252); by diagonals alone: quasi-DEER
 (Gonzalez et al. 2024, arXiv 2407.19115). Here the diagonal is all there is.
@@ -150,7 +152,7 @@ def replace_where(is_needed: Array, compute: Callable, value: Array) -> Array:
 
 
 def solve_linear(slope: Array, constant: Array, reverse: bool) -> Array:
-    """``linear_recurrence``, finite wherever the scan is; differentiable any number of times.
+    """Solve as ``linear_recurrence``, finite where the scan is; differentiable any number of times.
 
     Its derivatives are solutions of the same equations, or of the transposed ones.
     """

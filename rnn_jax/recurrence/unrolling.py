@@ -55,7 +55,8 @@ def unroll(
       reverse: run from step T down to step 1; outputs stay indexed by input time.
       recurrent_weight: w, a scalar that multiplies the recurrent product; ``jax.vmap`` sweeps it.
       checkpoint_every: keep the carry every so many steps only and compute the steps between
-        again in the backward pass: memory ~ T / checkpoint_every + checkpoint_every.
+        again in the backward pass: memory ~ T / checkpoint_every + checkpoint_every. Best a divisor
+        of T: steps left over are computed apart, from copies.
       carry_tap: zeros stacked like the carries of steps 1..T (Carry of [T, *batch, H], by input
         time). The gradient with respect to it is dL/dcarry_t, the total derivative of any loss
         with respect to the state of step t: every later use counts, its own output included
@@ -69,9 +70,10 @@ def unroll(
       method: "scan", step after step; or "parallel", all steps at once, for a cell whose recurrence
         is element-wise (``cell.elementwise``: SRU): Newton's method over time, each iteration an
         associative scan (``recurrence/parallel.py``), equal to the scan within 1e-10 in float64,
-        1e-5 in float32; where it does not converge the scan is run. One iteration where no gate
-        reads the state (v = 0). Where it pays: experiments/speed/README.md (on no CPU so far). Only
-        with the fused adjoint and no clip.
+        1e-5 in float32, as long as the sequence does not magnify rounding errors; where it does
+        not converge the scan is run. One iteration where no gate
+        reads the state (v = 0). Where it pays: experiments/speed/README.md. Only with the fused
+        adjoint and no clip; second derivatives not within a ``lax.scan`` (``checkpoint_every``).
     Returns:
       (carry at the last valid step, outputs [T, *batch, H]).
     Raises:
