@@ -130,7 +130,7 @@ def _gradient_flow(
             cell, params, initial_carry, steps, recurrent_weight, reverse=False
         )
         _check_loss(jax.eval_shape(loss, last_carry, ys))
-        stored = jax.lax.optimization_barrier(transpose_matrices(params))
+        stored = jax.lax.optimization_barrier(transpose_matrices(params, last_carry))
         value, pullback = jax.vjp(loss, last_carry, ys)
         last_grad, ys_grad = pullback(jnp.ones_like(value))
         if not _reads_outputs(loss, last_carry, ys):
@@ -143,7 +143,7 @@ def _gradient_flow(
             output_grad, saved_t, step = inputs
             if output_grad is not None:
                 adjoint, output_grad, exponent = _common_scale(adjoint, output_grad, exponent)
-            params = transpose_matrices(stored)
+            params = transpose_matrices(stored, adjoint)
             adjoint, found = adjoint_step(
                 cell, params, recurrent_weight, adjoint, output_grad, saved_t, step
             )

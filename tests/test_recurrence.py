@@ -21,6 +21,7 @@ from helpers import (
 from jax.test_util import check_grads
 
 from rnn_jax import elman, gate_values, gru, lstm, unroll
+from rnn_jax.recurrence import transpose_matrices
 
 T = 6
 
@@ -620,3 +621,32 @@ def test_without_jit_the_gradients_are_the_same(case, getkey):
     compiled = gradient()
     with jax.disable_jit():
         tree_allclose(gradient(), compiled)
+
+
+def scans(jaxpr):
+    """Every scan in a jaxpr, those within others included."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan":
+            yield equation
+        for inner in jax.core.jaxprs_in_params(equation.params):
+            yield from scans(inner)
+
+
+@pytest.mark.parametrize("name, stacked", [("lstm", 2 + 4 + 1), ("gru", 1 + 3 + 1 + 1)])
+def test_equal_gradients_are_stacked_once(name, stacked, getkey):
+    """The states', the drive's (the recurrent part's where it differs), the weight's share."""
+    case = CASE[name]
+    params, xs = case.params(getkey()), case.xs(getkey(), T, (2,))
+    gradient = jax.grad(lambda params: unroll(case.cell, params, xs)[1].sum())
+    (backward,) = [s for s in scans(jax.make_jaxpr(gradient)(params).jaxpr) if s.params["reverse"]]
+    assert len(backward.outvars) - backward.params["num_carry"] == stacked
+
+
+def test_a_single_row_is_no_transposed_product(getkey):
+    case = CASE["elman"]
+    params = case.params(getkey())
+    for batch, is_transposed in (((), False), ((1,), False), ((2,), True)):
+        carry = case.carry(getkey(), batch)
+        once = transpose_matrices(params, carry)
+        assert (once.recurrent_kernel is not params.recurrent_kernel) == is_transposed
+        tree_equal(transpose_matrices(once, carry), params)

@@ -88,14 +88,16 @@ def _num_bytes(tree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def transpose_matrices(params: Params) -> Params:
+def transpose_matrices(params: Params, carry: Carry) -> Params:
     """Transpose every matrix of the parameters; twice gives them back.
 
     The adjoint multiplies by the transposed recurrent matrix at every step, for which XLA on CPUs
     takes up to twice as long as by a matrix that is stored that way: so it is transposed before the
-    loop, and back in its body, where that is no work.
+    loop, and back in its body, where that is no work. Not for a carry of a single sequence: XLA
+    merges a product of one row with all that its row is made of, and computes that many times.
     """
-    return jax.tree.map(lambda leaf: leaf.T if leaf.ndim == 2 else leaf, params)
+    rows = carry[0].size // carry[0].shape[-1]
+    return jax.tree.map(lambda leaf: leaf.T if leaf.ndim == 2 and rows > 1 else leaf, params)
 
 
 def adjoint_step(
@@ -162,10 +164,10 @@ def scan_adjoint(
     reverse: bool = False,
 ) -> tuple[Carry, StepGradients]:
     """Run all steps backwards: (dLoss/dcarry_T, dLoss/dys) -> (a_0, what each step found)."""
-    stored = jax.lax.optimization_barrier(transpose_matrices(params))
+    stored = jax.lax.optimization_barrier(transpose_matrices(params, last_grad))
 
     def body(adjoint, inputs):
-        params = transpose_matrices(stored)
+        params = transpose_matrices(stored, adjoint)
         adjoint, found = adjoint_step(cell, params, recurrent_weight, adjoint, *inputs)
         if max_carry_norm is None:
             return adjoint, found
