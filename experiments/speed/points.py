@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.speed.libraries import KEEP_MEMORY
+
 from experiments.command import before_leaving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,9 +25,11 @@ class PointError(Exception):
     """A point's process crashed or gave no answer: one line."""
 
 
-def ask(name: str, settings: dict, timeout: float, environment: Mapping = os.environ) -> dict:
+def ask(name: str, settings: dict, timeout: float, environment: Mapping | None = None) -> dict:
     """Measure one point by ``experiments.speed.NAME`` in a fresh process."""
     command = [sys.executable, "-m", f"experiments.speed.{name}", json.dumps(settings)]
+    if environment is None:  # as all libraries are timed
+        environment = KEEP_MEMORY | os.environ
     environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **environment}
     pipe = subprocess.PIPE
     process = subprocess.Popen(
