@@ -14,9 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.speed.libraries import KEEP_MEMORY
-
 from experiments.command import before_leaving
+from experiments.speed.libraries import KEEP_MEMORY
 
 ROOT = Path(__file__).resolve().parents[2]
 
