@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from helpers import raises_one_line, run_python, tree_equal
+from helpers import QUICK, raises_one_line, run_python, tree_equal
 
 from rnn_jax import lstm, unroll
 from rnn_jax.devices import keep_memory, spread_batch
@@ -42,7 +42,7 @@ for batch in (4, 3):
 
 def test_a_spread_batch_is_the_batch():
     """Loss and gradients summed over devices, dL/dxs put together; as many devices as divide B."""
-    assert run_python(SPREAD).split("\n")[:4] == ["4 2", "4 2", "3 1", "3 1"]
+    assert run_python(SPREAD, XLA_FLAGS=QUICK).split("\n")[:4] == ["4 2", "4 2", "3 1", "3 1"]
 
 
 OTHER_AXES = """
@@ -81,7 +81,7 @@ print(len(ys.sharding.device_set))
 
 def test_lengths_devices_and_meshes():
     """The batch on another axis; one device that is not the first; arrays of an explicit mesh."""
-    assert run_python(OTHER_AXES).split("\n")[:3] == ["[0, 1]", "[1]", "2"]
+    assert run_python(OTHER_AXES, XLA_FLAGS=QUICK).split("\n")[:3] == ["[0, 1]", "[1]", "2"]
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,9 @@ LENGTHS = {(): np.array(4), (3,): np.array([7, 0, 1]), (2, 2): np.array([[5, 0],
 
 
 @BOTH_DTYPES
-@pytest.mark.parametrize("name", ["sru", "sru_projected_skip"])
+@pytest.mark.parametrize(
+    "name", ["sru", pytest.param("sru_projected_skip", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("batch, has_lengths", [((), False), ((3,), True), ((2, 2), True)])
 def test_values_and_all_gradients(name, dtype, reverse, batch, has_lengths, getkey):
@@ -155,7 +157,7 @@ WEIGHTS = [*((jnp.float64, w) for w in (-2.0, 0.0, 1.0, 3.0)),
 
 
 @pytest.mark.parametrize("dtype, w", WEIGHTS)
-@pytest.mark.parametrize("v", [0.5, 2.0, 3.0])
+@pytest.mark.parametrize("v", [0.5, pytest.param(2.0, marks=pytest.mark.slow), 3.0])
 def test_every_weight(dtype, v, w, getkey):
     """Gates that the state drives hard: solved or not, the numbers are those of the scan."""
     check(CASE["sru"], draw(CASE["sru"], getkey, 40, dtype=dtype, v=v, w=w), getkey)
@@ -243,7 +245,11 @@ RESETS[[0, 2], [0, 2]] = RESETS[3, 0] = True
 @pytest.mark.parametrize("second", SECOND)
 @pytest.mark.parametrize(
     "lengths, resets, reverse",
-    [(None, None, False), (RAGGED, RESETS, False), (RAGGED, RESETS, True)],
+    [
+        (None, None, False),
+        pytest.param(RAGGED, RESETS, False, marks=pytest.mark.slow),
+        (RAGGED, RESETS, True),
+    ],
 )
 def test_second_derivatives(second, v, lengths, resets, reverse, getkey):
     """By every pair of arguments: params, xs, initial carry, recurrent weight, tap."""

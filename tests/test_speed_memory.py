@@ -34,6 +34,7 @@ def measured(module):
     return found, lines
 
 
+@pytest.mark.slow
 def test_memory_grows_with_the_steps_and_less_so_with_checkpoints(monkeypatch):
     rows = [("lstm", 1024, 8, 32), ("lstm", 4096, 8, 32)]
     monkeypatch.setattr(memory, "QUICK", rows)
@@ -104,6 +105,7 @@ def test_growth_end_to_end():
     ]
 
 
+@pytest.mark.slow
 def test_compile_time_end_to_end():
     found, _ = measured(compilation)
     rows = {(row["job"], row["cache"]): row for row in found["rows"]}

@@ -63,7 +63,7 @@ def _add_times(points_of_row: list[dict], times: dict) -> None:
 
 
 def _ask(config, **settings) -> dict:
-    environment = GIVE_BACK | os.environ if settings["do"] == "bytes" else None
+    environment = GIVE_BACK | os.environ if settings["do"] == "bytes" else os.environ
     try:
         return points.ask("memory", settings, config.timeout, environment)
     except points.PointError as error:

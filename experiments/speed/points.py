@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from experiments.command import before_leaving
-from experiments.speed.libraries import KEEP_MEMORY
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,11 +23,9 @@ class PointError(Exception):
     """A point's process crashed or gave no answer: one line."""
 
 
-def ask(name: str, settings: dict, timeout: float, environment: Mapping | None = None) -> dict:
+def ask(name: str, settings: dict, timeout: float, environment: Mapping = os.environ) -> dict:
     """Measure one point by ``experiments.speed.NAME`` in a fresh process."""
     command = [sys.executable, "-m", f"experiments.speed.{name}", json.dumps(settings)]
-    if environment is None:  # as all libraries are timed
-        environment = KEEP_MEMORY | os.environ
     environment = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **environment}
     pipe = subprocess.PIPE
     process = subprocess.Popen(
