@@ -91,6 +91,7 @@ def test_the_exponent_of_a_power_law_and_its_error():
     assert growth.fit([1], [2.0]) == (None, None)
 
 
+@pytest.mark.slow
 def test_growth_end_to_end():
     found, lines = measured(growth)
     for row in found["rows"]:
