@@ -121,11 +121,15 @@ def measure_point(do: str, every, cell, num_steps, batch, hidden, seed, rounds=0
         return jax.block_until_ready(points.training_arguments(network, num_steps, batch, seed))
 
     if do == "bytes":
-        return _bytes(points.training_step(network, every), shapes, draw, num_steps)
+        return _bytes(
+            points.training_step(network, checkpoint_every=every), shapes, draw, num_steps
+        )
     arguments = draw(num_steps)
     calls = []
     for e in every:
-        program, _ = points.compile_by_stages(points.training_step(network, e), *shapes)
+        program, _ = points.compile_by_stages(
+            points.training_step(network, checkpoint_every=e), *shapes
+        )
         calls.append(lambda program=program: jax.block_until_ready(program(*arguments)))
     first = [points.take_turns([call], 1)[0][0] for call in calls]
     rounds = max(2, min(rounds, round(LONG / sum(first))))

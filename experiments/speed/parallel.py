@@ -99,15 +99,7 @@ def forward(cell, method):
 
 
 def training(cell, method):
-    import jax
-    import jax.numpy as jnp
-
-    from rnn_jax import unroll
-
-    def loss(params, xs, projection):
-        return jnp.sum(unroll(cell, params, xs, method=method)[1] * projection)
-
-    return jax.jit(jax.value_and_grad(loss, (0, 1)))
+    return points.training_step(cell, method=method)
 
 
 def solve(cell):

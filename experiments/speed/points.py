@@ -89,16 +89,18 @@ def compile_by_stages(jitted, *arguments) -> tuple[Any, dict[str, float]]:
     return stage, seconds
 
 
-def training_step(cell, checkpoint_every: int | None = None) -> Callable:
-    """Make the jitted step (params, xs, projection) -> (loss, gradients by params and xs)."""
+def training_step(cell, **options) -> Callable:
+    """Make the jitted step (params, xs, projection) -> (loss, gradients by params and xs).
+
+    options: those of ``unroll``.
+    """
     import jax
     import jax.numpy as jnp
 
     from rnn_jax import unroll
 
     def loss(params, xs, projection):
-        ys = unroll(cell, params, xs, checkpoint_every=checkpoint_every)[1]
-        return jnp.sum(ys * projection)
+        return jnp.sum(unroll(cell, params, xs, **options)[1] * projection)
 
     return jax.jit(jax.value_and_grad(loss, (0, 1)))
 
