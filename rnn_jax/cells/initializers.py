@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from rnn_jax.linalg import one_by_one
 from rnn_jax.types import Array, Initializer, Key
 
 glorot_uniform: Initializer = jax.nn.initializers.glorot_uniform()
@@ -19,11 +20,13 @@ zeros: Initializer = jax.nn.initializers.zeros
 
 def orthogonal(gain: float = 1.0) -> Initializer:
     """Draw gain * Q, Q uniform on the orthogonal matrices (Saxe et al. 2014, arXiv 1312.6120)."""
-    orthogonal_of = jax.nn.initializers.orthogonal(scale=_finite("gain", gain))
+    orthogonal_of = jax.nn.initializers.orthogonal()
+    gain = _finite("gain", gain)
 
     def init(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
-        # QR knows no shorter floats than float32
-        return orthogonal_of(key, shape, jnp.promote_types(dtype, jnp.float32)).astype(dtype)
+        wide = jnp.promote_types(dtype, jnp.float32)  # QR knows no shorter floats than float32
+        draw = one_by_one(lambda key: orthogonal_of(key, shape, wide))
+        return (gain * draw(key)).astype(dtype)
 
     return init
 
