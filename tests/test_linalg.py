@@ -42,7 +42,7 @@ def lapack_calls(fn, *arguments):
 
     def walk(jaxpr):
         for equation in jaxpr.eqns:
-            if equation.primitive.name in ("geqrf", "householder_product", "svd", "eig"):
+            if equation.primitive.name in ("qr", "geqrf", "householder_product", "svd", "eig"):
                 yield equation.primitive.name, equation.invars[0].aval.ndim
             yield from (call for inner in jaxprs_in_params(equation.params)
                         for call in walk(inner))  # fmt: skip
