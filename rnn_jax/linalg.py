@@ -17,13 +17,13 @@ from jax.custom_batching import sequential_vmap
 from rnn_jax.types import Array
 
 
-def one_by_one(factorize: Callable[[Array], Any]) -> Callable[[Array], Any]:
-    """Have ``jax.vmap`` of a function of one array, on CPUs, take one after another."""
+def one_by_one(factorize: Callable[..., Any]) -> Callable[..., Any]:
+    """Have ``jax.vmap`` of a function of arrays, on CPUs, take one after another."""
     in_turn = sequential_vmap(factorize)
 
     @functools.wraps(factorize)
-    def call(argument: Array) -> Any:
-        return in_turn(argument) if jax.default_backend() == "cpu" else factorize(argument)
+    def call(*arrays: Array) -> Any:
+        return (in_turn if jax.default_backend() == "cpu" else factorize)(*arrays)
 
     return call
 
@@ -43,6 +43,12 @@ def singular_values(matrix: Array) -> Array:
 
 @one_by_one
 def eigenvalues(matrix: Array) -> Array:
-    """Return the eigenvalues of [n, n], complex, the largest modulus first."""
+    """Return the eigenvalues of [n, n], complex, the largest modulus first; not on TPUs."""
     values = jnp.linalg.eigvals(matrix)
     return values[jnp.argsort(-jnp.abs(values))]
+
+
+@one_by_one
+def solve(matrix: Array, right: Array) -> Array:
+    """Solve matrix [n, n] x = right [n]."""
+    return jnp.linalg.solve(matrix, right)
