@@ -595,7 +595,7 @@ def test_the_readme_command_asks_for_a_run(capsys):
         (
             "<!-- table: swep -->\n<!-- end -->\n",
             "README.md: <!-- table: swep --> names no table; allowed: sweep, training, forward, "
-            "one_token, memory, growth, compilation, parallel, scan_unroll",
+            "one_token, memory, growth, compilation, parallel, scan_unroll, lyapunov",
         ),
     ],
 )

@@ -8,7 +8,8 @@ from experiments.speed import jobs
 from experiments.speed.libraries import LIBRARIES
 
 JOBS = ("sweep", "training", "forward", "one_token")  # every library does the same, in turns
-MEASUREMENTS = ("memory", "growth", "compilation", "parallel", "scan_unroll")  # of rnn_jax alone
+# of rnn_jax alone
+MEASUREMENTS = ("memory", "growth", "compilation", "parallel", "scan_unroll", "lyapunov")
 CELLS = ("elman", "lstm", "gru", "sru")
 
 
@@ -18,7 +19,7 @@ class Config:
 
     tables: tuple[str, ...] = JOBS + MEASUREMENTS
     """jobs that libraries do in turns (sweep training forward one_token) and measurements of
-    rnn_jax alone (memory growth compilation parallel scan_unroll)"""
+    rnn_jax alone (memory growth compilation parallel scan_unroll lyapunov)"""
     cells: tuple[str, ...] = CELLS
     """cells of the jobs"""
     libraries: tuple[str, ...] = tuple(LIBRARIES)

@@ -15,25 +15,20 @@ NOTE = (
     "of Newton's method, inputs of variance 1; each is an associative scan over T. v = 0: the "
     "gates do not read the state."
 )
+COLUMNS = ("num_steps", "batch", "hidden")
 SIZES = [(t, b, h) for b, h in ((1, 64), (8, 128)) for t in (256, 1024, 4096, 16384)]
 QUICK_SIZES = [(16, 1, 4), (32, 2, 4)]
 LONG = 20.0  # seconds of turns after which a size has been timed enough
 
 
 def measure(config, report) -> dict:
-    device, rows = None, []
-    for size in QUICK_SIZES if config.quick else SIZES:
-        report(f"parallel over time, T×B×H {'×'.join(map(str, size))}")
-        settings = dict(zip(("num_steps", "batch", "hidden"), size, strict=True))
-        settings |= {"seed": config.seed, "rounds": config.rounds}
-        try:
-            found = points.ask("parallel", settings, config.timeout)
-        except points.PointError as error:
-            rows.append({"size": size, "error": str(error)})
-            continue
-        device = found["device"]
-        rows += [{"size": size} | row for row in found["rows"]]
-    return {"rows": rows} | ({"device": device} if device else {})
+    sizes = QUICK_SIZES if config.quick else SIZES
+    found = points.ask_each("parallel", COLUMNS, sizes, config, report)
+    rows = []
+    for point in found["rows"]:
+        size = point.pop("row")
+        rows += [{"size": size} | row for row in point.get("rows", [point])]
+    return found | {"rows": rows}
 
 
 def texts(found: dict) -> tuple[list[str], list[list[str]]]:
@@ -80,13 +75,11 @@ def measure_point(num_steps: int, batch: int, hidden: int, seed: int, rounds: in
             )
             calls[v, *key]()  # compiles
 
-    seconds = points.take_turns(list(calls.values()), 1)
-    more = max(1, min(rounds - 1, round(LONG / sum(first[0] for first in seconds))))
-    rest = points.take_turns(list(calls.values()), more)
-    for (v, job, method), first, others in zip(calls, seconds, rest, strict=True):
+    turns = points.take_turns(list(calls.values()), rounds, long=LONG)
+    for (v, job, method), seconds in zip(calls, turns, strict=True):
         row = next(row for row in rows if row["v"] == v)
-        row["rounds"][f"{job} {method}"] = first + others
-        row[job][method] = statistics.median(first + others)
+        row["rounds"][f"{job} {method}"] = seconds
+        row[job][method] = statistics.median(seconds)
     return {"device": device, "rows": rows}
 
 

@@ -5,6 +5,7 @@ of JSON, the last of its output. Nothing heavy is imported here: imports are mea
 """
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -44,6 +45,22 @@ def ask(name: str, settings: dict, timeout: float, environment: Mapping = os.env
     return json.loads(last)
 
 
+def ask_each(name: str, columns: Sequence[str], rows: Sequence, config, report) -> dict:
+    """Measure a point a row, one after another; ``columns`` names what a row holds."""
+    found, device = [], {}
+    for row in rows:
+        report(f"{name}, {' '.join(map(str, row))}")
+        settings = dict(zip(columns, row, strict=True))
+        settings |= {"seed": config.seed, "rounds": config.rounds}
+        try:
+            point = ask(name, settings, config.timeout)
+            device = {"device": point.pop("device")}
+        except PointError as error:
+            point = {"error": str(error)}
+        found.append({"row": row} | point)
+    return {"rows": found} | device
+
+
 def answer(measure: Callable[..., dict]) -> None:
     """Be the process of a point."""
     print(json.dumps(measure(**json.loads(sys.argv[1]))), flush=True)
@@ -56,14 +73,21 @@ def name_of(row: Sequence) -> str:
 
 
 def take_turns(
-    calls: Sequence[Callable[[], Any]], rounds: int, turn_seconds: float = 0.02
+    calls: Sequence[Callable[[], Any]],
+    rounds: int,
+    turn_seconds: float = 0.02,
+    long: float = math.inf,
 ) -> list[list[float]]:
     """Time calls that wait for their end, each once a round: the seconds of each call's turns.
 
-    All have been called before. In a turn a short call repeats, and the median counts.
+    All have been called before. In a turn a short call repeats, and the median counts. After two
+    rounds no other begins that would end later than ``long`` seconds after the start.
     """
     found: list[list[float]] = [[] for _ in calls]
-    for _ in range(rounds):
+    begin = time.perf_counter()
+    for count in range(rounds):
+        if count >= 2 and (time.perf_counter() - begin) * (count + 1) / count > long:
+            break
         for call, seconds in zip(calls, found, strict=True):
             turn: list[float] = []
             while not turn or sum(turn) < turn_seconds:

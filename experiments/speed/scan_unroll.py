@@ -11,24 +11,15 @@ NOTE = (
     "backend."
 )
 UNROLLS = (1, 2, 4, 8)
+COLUMNS = ("cell", "num_steps", "batch", "hidden")
 SIZES = ((128, 32, 256), (1000, 64, 64), (256, 1, 128))
 ROWS = [(cell, *size) for cell in ("elman", "lstm", "gru", "sru") for size in SIZES]
 QUICK = [("sru", 16, 2, 4)]
 
 
 def measure(config, report) -> dict:
-    rows, device = [], {}
-    for row in QUICK if config.quick else ROWS:
-        report(f"scan unroll, {points.name_of(row)}")
-        settings = dict(zip(("cell", "num_steps", "batch", "hidden"), row, strict=True))
-        settings |= {"seed": config.seed, "rounds": config.rounds}
-        try:
-            found = points.ask("scan_unroll", settings, config.timeout)
-            device = {"device": found.pop("device")}
-        except points.PointError as error:
-            found = {"error": str(error)}
-        rows.append({"row": row} | found)
-    return {"rows": rows} | device
+    rows = QUICK if config.quick else ROWS
+    return points.ask_each("scan_unroll", COLUMNS, rows, config, report)
 
 
 def texts(found: dict) -> tuple[list[str], list[list[str]]]:
