@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 # Most of the tests' time is XLA's: its older emitters compile a scan in two thirds of the time, and
 # LLVM without its optimizations in half of that; the HLO is the same. The test process is compiled
@@ -165,6 +166,8 @@ ACTIVATIONS = {
     "relu": lambda xp, z: xp.where(z > 0, z, 0.0),
     "sigmoid": sigmoid,
     "identity": lambda xp, z: z,
+    "erf": lambda xp, z: (scipy if xp is np else jax.scipy).special.erf(z * np.sqrt(np.pi) / 2),
+    "hard_tanh": lambda xp, z: xp.minimum(xp.maximum(z, -1.0), 1.0),
 }
 
 

@@ -21,12 +21,16 @@ FUNCTIONS = {
     "sigmoid": _sigmoid,
     "relu": lambda a: max(a, 0.0),
     "identity": lambda a: a,
+    "erf": lambda a: math.erf(0.5 * math.sqrt(math.pi) * a),
+    "hard_tanh": lambda a: max(-1.0, min(1.0, a)),
 }
 DERIVATIVES = {  # f'(a), written with h = f(a)
     "tanh": lambda a, h: (1 - h) * (1 + h),
     "sigmoid": lambda a, h: h * (1 - h),
     "relu": lambda a, h: 1.0 if a > 0 else 0.0,
     "identity": lambda a, h: 1.0,
+    "erf": lambda a, h: math.exp(-0.25 * math.pi * a * a),
+    "hard_tanh": lambda a, h: 1.0 if -1 < a < 1 else 0.0,
 }
 
 

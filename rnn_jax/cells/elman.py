@@ -3,8 +3,11 @@
     h_t = f(W x_t + b + w R h_{t-1}),    y_t = h_t
 
 With one unit and R = 1: h_t = f(w h_{t-1} + z_t). Parameters for I = H = d: 2 d² + d.
+f is tanh, relu max(0, a), sigmoid 1 / (1 + e^-a), identity a, erf erf(√π a/2) (its slope at 0 is 1,
+as tanh's) or hard_tanh max(-1, min(1, a)).
 """
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -34,6 +37,8 @@ ACTIVATIONS = {
     "relu": jax.nn.relu,
     "sigmoid": jax.nn.sigmoid,
     "identity": lambda x: x,
+    "erf": lambda x: jax.lax.erf(0.5 * math.sqrt(math.pi) * x),
+    "hard_tanh": jax.nn.hard_tanh,
 }
 
 
@@ -92,7 +97,10 @@ def update(carry: ElmanCarry, gates: ElmanGates, tap: ElmanCarry) -> tuple[Elman
 
 @cell_factory
 def elman(hidden_size: int, activation: str = "tanh") -> Cell:
-    """Make an Elman cell of ``hidden_size`` units; activation: tanh, relu, sigmoid or identity."""
+    """Make an Elman cell of ``hidden_size`` units.
+
+    activation: tanh, relu, sigmoid, identity, erf or hard_tanh; the module has their equations.
+    """
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation is {activation!r}; allowed: {', '.join(ACTIVATIONS)}")
     return Cell(
