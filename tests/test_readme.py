@@ -12,7 +12,7 @@ PAGES = [path.relative_to(ROOT) for path in [*ROOT.glob("*.md"), *ROOT.glob("exp
 
 def test_the_example_runs():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     code = "".join(blocks)
     printed = run_python(code).splitlines()
     assert printed[0] == "(201, 8)" and float(printed[-1])
