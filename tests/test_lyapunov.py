@@ -432,3 +432,18 @@ def test_parameters_that_are_not_finite_are_refused():
     cell, params = elman_network(3, "tanh", initializers.orthogonal())
     with raises_one_line("params", "nan"):
         lyapunov_spectrum(cell, params._replace(bias=jnp.full(3, jnp.nan)), silence(5), key=KEY)
+
+
+def test_known_inputs_in_a_traced_function_are_checked_where_they_are_known(getkey):
+    cell = elman(3)
+    params = jax.vmap(lambda key: cell.init(key, 2, jnp.float64))(jax.random.split(getkey(), 2))
+    xs = jax.random.normal(getkey(), (5, 2), jnp.float64)
+    key = getkey()
+
+    def largest(params, xs=xs):
+        return lyapunov_spectrum(cell, params, xs, num_exponents=1, key=key).exponents
+
+    assert jax.jit(jax.vmap(largest))(params).shape == (2, 1)
+    unknown = xs * jnp.nan
+    with raises_one_line("xs", "nan"):
+        jax.jit(jax.vmap(lambda params: largest(params, unknown)))(params)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
@@ -214,5 +215,5 @@ def check_numbers(**trees) -> None:
         for leaf in jax.tree.leaves(tree):
             if leaf.dtype not in (jnp.float32, jnp.float64):
                 raise ValueError(f"{name} is {leaf.dtype}; allowed: float32, float64")
-            if not isinstance(leaf, Tracer) and not bool(jnp.all(jnp.isfinite(leaf))):
+            if not isinstance(leaf, Tracer) and not np.all(np.isfinite(leaf)):
                 raise ValueError(f"{name} holds nan or inf; allowed: finite numbers")
