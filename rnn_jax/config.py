@@ -67,6 +67,14 @@ def check_whole_numbers(config, least: dict[str, int]) -> None:
             raise ValueError(f"{field.name} is {value}; allowed: up to {2**32 - 1}")
 
 
+def check_lists(config, *names: str) -> None:
+    """Check that each of these fields, a tuple, holds something, and nothing twice."""
+    for name in names:
+        values = getattr(config, name)
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"{name} is {values}; allowed: one or more, each once")
+
+
 def content_hash(config) -> str:
     """Hash a config's content: 12 hex digits that name its run directory."""
     return text_hash(to_json(config))

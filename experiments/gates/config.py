@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from experiments.gradient_flow.config import Config as SweepConfig
+from rnn_jax.config import check_lists
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,7 @@ class Config:
     dtype: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self):
-        for name in ("variants", "carousel"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"{name} is {values}; allowed: one or more, each once")
+        check_lists(self, "variants", "carousel")
         if self.shown_weight not in self.weights:
             given = ", ".join(f"{w:g}" for w in self.weights)
             raise ValueError(

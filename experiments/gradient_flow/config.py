@@ -6,7 +6,7 @@ from typing import Literal
 
 from rnn_jax.cells import CELLS, gate_names
 from rnn_jax.cells.base import MEMORY_BIASES, memory_bias_keyword
-from rnn_jax.config import check_whole_numbers
+from rnn_jax.config import check_lists, check_whole_numbers
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,7 @@ class Config:
         for weight in self.weights:
             if not abs(weight) < 1e38:
                 raise ValueError(f"weights holds {weight}; allowed: finite numbers, up to 1e38")
-        for name in ("cells", "weights", "clip", "clip_thresholds"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"{name} is {values}; allowed: one or more, each once")
+        check_lists(self, "cells", "weights", "clip", "clip_thresholds")
         for threshold in self.clip_thresholds:
             if not 0 < threshold < math.inf:
                 raise ValueError(f"clip_thresholds holds {threshold}; allowed: numbers above 0")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from experiments.memory.variants import read_variant
-from rnn_jax.config import check_whole_numbers
+from rnn_jax.config import check_lists, check_whole_numbers
 from rnn_jax.data.memory_tasks import MEMORY_TASKS, MemoryTask
 
 
@@ -55,10 +55,7 @@ class Config:
     dtype: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self):
-        for name in ("tasks", "lengths", "variants", "clip_norms", "learning_rates"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"{name} is {values}; allowed: one or more, each once")
+        check_lists(self, "tasks", "lengths", "variants", "clip_norms", "learning_rates")
         check_whole_numbers(self, {"seed": 0})
         for norm in self.clip_norms:
             if not 0 <= norm < math.inf:

@@ -6,6 +6,7 @@ from typing import Literal
 
 from experiments.speed import jobs
 from experiments.speed.libraries import LIBRARIES
+from rnn_jax.config import check_lists
 
 JOBS = ("sweep", "training", "forward", "one_token")  # every library does the same, in turns
 # of rnn_jax alone
@@ -48,8 +49,7 @@ class Config:
             for value in values:
                 if value not in allowed:
                     raise ValueError(f"{name} holds {value!r}; allowed: {', '.join(allowed)}")
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"{name} is {values}; allowed: one or more, each once")
+        check_lists(self, *known)
         for name, least in (("rounds", 1), ("rounds_alone", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: at least {least}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rnn_jax.cells import CELLS
-from rnn_jax.config import check_whole_numbers
+from rnn_jax.config import check_lists, check_whole_numbers
 from rnn_jax.training.optimizer import Clip, OptimizerSettings, Rule, Shape
 
 CONVOLUTION = "convolution"
@@ -101,10 +101,7 @@ class Config:
     dtype: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self):
-        for name in ("models", "learning_rates"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"{name} is {values}; allowed: one or more, each once")
+        check_lists(self, "models", "learning_rates")
         for model in self.models:
             if model not in (*NETWORKS, *YARDSTICKS):
                 allowed = ", ".join((*NETWORKS, *YARDSTICKS))

@@ -79,8 +79,9 @@ def gradient_through_time(dataset: xr.Dataset, task: str, length: int) -> Figure
         flows = flows - flows.isel(time=-1)
     flows = flows.where(np.isfinite(flows) & (flows > LEAST_DECADE))
     low, high = np.clip(limits(flows.values), -MOST_DECADES, MOST_DECADES)
-    for axes in grid.flat[len(variants) :]:
-        axes.set_axis_off()
+    for place in range(len(variants), grid.size):
+        grid.flat[place].set_axis_off()
+        grid.flat[place - columns].tick_params(labelbottom=True)
     for axes, variant in zip(grid.flat, variants, strict=False):
         for colour, stage in zip(STEP_COLOURS([0.0, 0.55, 0.95]), STAGES, strict=True):
             of_seeds = flows.sel(variant=variant, stage=stage).transpose("seed", "time").values
