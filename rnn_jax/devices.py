@@ -23,9 +23,14 @@ MOST_MAPPINGS = 30_000
 def use_all_cores() -> None:
     """Make one JAX device of every CPU core: element-wise work in a scan uses one thread a device.
 
+    LAPACK (QR, say) then runs on the thread that calls it: threads of its own would contend for the
+    same cores, and a factorization take ten times as long as soon as the machine does anything
+    else. OPENBLAS_NUM_THREADS, where it is set, says otherwise.
+
     Call it before JAX computes anything, later it changes nothing; it does not touch other
     accelerators.
     """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when LAPACK is first called
     with contextlib.suppress(RuntimeError):  # JAX has its devices already
         jax.config.update("jax_num_cpu_devices", num_cores())
 

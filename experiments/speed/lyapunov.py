@@ -4,6 +4,7 @@ A point is a network and a dtype, in a process of its own, where the spectrum an
 turns.
 """
 
+import os
 import statistics
 
 from experiments.speed import points
@@ -48,6 +49,8 @@ def texts(found: dict) -> tuple[list[str], list[list[str]]]:
 
 
 def measure_point(cell, num_steps, hidden, dtype, seed, rounds) -> dict:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as use_all_cores sets it
+
     import jax
 
     from experiments.speed.libraries import LIBRARIES

@@ -1,0 +1,46 @@
+"""Networks in words, as "elman noise=0.1": a variant of experiments.memory, and noise as input."""
+
+import math
+from typing import NamedTuple
+
+import jax
+
+from experiments.memory.variants import Variant, read_variant
+from rnn_jax.cells import initializers
+
+
+class Network(NamedTuple):
+    variant: Variant
+    noise_variance: float
+    activation: str | None  # of a gaussian Elman network, for which there is theory; else None
+
+    @property
+    def state_size(self) -> int:
+        """D, of the flattened carry."""
+        carry = jax.eval_shape(lambda: self.variant.cell.initial_carry(()))
+        return sum(leaf.size for leaf in carry)
+
+
+def read_network(text: str, hidden_size: int, time_scale: int = 100) -> Network:
+    """Make a network whose recurrent matrix has gain 1; ``time_scale``: the longest of "chrono"."""
+    words = text.split()
+    noises = [word for word in words if word.startswith("noise=")]
+    rest = [word for word in words if word not in noises]
+    if len(noises) > 1:
+        raise ValueError(f"network {text!r} says noise twice; allowed: once")
+    cell, init = read_variant(" ".join(rest), hidden_size, time_scale)
+    init = {"recurrent_init": initializers.gaussian()} | init
+    variance = _variance(text, noises[0]) if noises else 0.0
+    has_theory = cell.name == "elman" and not {"orthogonal", "identity", "uniform"} & set(rest)
+    activation = next((word for word in rest[1:] if word != "gaussian"), "tanh")
+    return Network(Variant(cell, init), variance, activation if has_theory else None)
+
+
+def _variance(text: str, word: str) -> float:
+    try:
+        value = float(word.partition("=")[2])
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1e4:
+        raise ValueError(f"network {text!r} says {word!r}; allowed: noise= and 0 to 10000")
+    return value
