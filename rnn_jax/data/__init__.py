@@ -8,6 +8,7 @@ corpora.py           load_documents: a corpus for language modelling by name or 
 documents.py         its documents in three splits that share none
 token_files.py       its tokens, kept in files and read as memory maps
 windows.py           tokens -> windows that follow each other, for truncated backpropagation
+memory_tasks.py      adding, copying, temporal order: sequences drawn from a key
 builders/            data sets that TFDS prepares and keeps
 labelled_files.py    CSV, TSV, JSON lines
 stdlib_source.py     the Python standard library's source as one text
