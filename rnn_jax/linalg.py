@@ -18,14 +18,21 @@ from rnn_jax.types import Array
 
 
 def one_by_one(factorize: Callable[..., Any]) -> Callable[..., Any]:
-    """Have ``jax.vmap`` of a function of arrays, on CPUs, take one after another."""
+    """Have ``jax.vmap`` of a function of arrays, on CPUs, take one after another.
+
+    Differentiated, it is the function itself: a batch is then factorized at once everywhere.
+    """
     in_turn = sequential_vmap(factorize)
 
-    @functools.wraps(factorize)
+    @jax.custom_jvp
     def call(*arrays: Array) -> Any:
         return (in_turn if jax.default_backend() == "cpu" else factorize)(*arrays)
 
-    return call
+    @call.defjvp
+    def differentiate(primals, tangents):
+        return jax.jvp(factorize, primals, tangents)
+
+    return functools.wraps(factorize)(lambda *arrays: call(*arrays))
 
 
 @one_by_one

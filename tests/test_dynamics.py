@@ -137,6 +137,18 @@ def test_a_tanh_unit_has_three(getkey):
     )
 
 
+@pytest.mark.parametrize("gain", [0.9, 0.999])
+def test_in_float32_one_fixed_point_is_found_once(gain, getkey):
+    """Near the edge the residual says least of the place: ‖s - s*‖ is up to r / |1 - λ|."""
+    cell = elman(16)
+    params = cell.init(getkey(), 1, jnp.float32, recurrent_init=initializers.orthogonal(gain))
+    begin = cell.initial_carry((20,), jnp.float32)
+    begin = begin._replace(hidden=jax.random.normal(getkey(), (20, 16), jnp.float32))
+    found = fixed_points(cell, params, jnp.zeros(1, jnp.float32), begin)
+    assert found.converged.sum() >= 10 and len(distinct(found).residuals) == 1
+    assert len(distinct(found, tolerance=1e-12).residuals) > 1
+
+
 @pytest.mark.parametrize("cell", [lstm(6), gru(6)], ids=lambda cell: cell.name)
 def test_gated_cells_rest_at_their_fixed_points(cell, getkey):
     """Strong recurrent weights; residuals by the trajectory, and Newton's own."""

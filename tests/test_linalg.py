@@ -62,3 +62,12 @@ def test_on_cpus_no_call_is_given_a_batch(name):
             jax.vmap(lambda key: cell.init(key, 2)), jax.random.split(jax.random.key(0), 3)
         )
     assert calls and {rank for _, rank in calls} == {2}
+
+
+def test_a_derivative_is_that_of_the_function_itself(getkey):
+    a = jax.random.normal(getkey(), (3, 3), jnp.float64)
+    for ours, own in ((linalg.qr, jnp.linalg.qr), (linalg.singular_values, None)):
+        own = own or (lambda m: jnp.linalg.svd(m, compute_uv=False))
+        tangents = jax.jvp(ours, (a,), (jnp.eye(3),))[1], jax.jvp(own, (a,), (jnp.eye(3),))[1]
+        for got, want in zip(*map(jax.tree.leaves, tangents), strict=True):
+            np.testing.assert_allclose(got, want, atol=1e-12)

@@ -26,7 +26,7 @@ class Config:
         "sru noise=1",
     )
     """a cell, activation, matrix (gaussian where none is said), bias of the gate that keeps the
-    state, and the variance of white noise as input, into each unit by itself"""
+    state, and the variance of white noise as input, into each unit by itself (all its gates)"""
     gains: tuple[float, ...] = (0.5, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0)
     """g, factors on the recurrent matrix"""
     hidden_size: int = 128

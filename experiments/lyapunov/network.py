@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 
-from experiments.memory.variants import Variant, read_variant
+from experiments.memory.variants import ACTIVATION_WORDS, Variant, read_variant
 from rnn_jax.cells import initializers
 
 
@@ -21,18 +21,22 @@ class Network(NamedTuple):
         return sum(leaf.size for leaf in carry)
 
 
-def read_network(text: str, hidden_size: int, time_scale: int = 100) -> Network:
-    """Make a network whose recurrent matrix has gain 1; ``time_scale``: the longest of "chrono"."""
+LONGEST = 100  # time scale of "chrono"
+
+
+def read_network(text: str, hidden_size: int) -> Network:
+    """Make a network whose recurrent matrix has gain 1."""
     words = text.split()
     noises = [word for word in words if word.startswith("noise=")]
     rest = [word for word in words if word not in noises]
     if len(noises) > 1:
         raise ValueError(f"network {text!r} says noise twice; allowed: once")
-    cell, init = read_variant(" ".join(rest), hidden_size, time_scale)
+    cell, init = read_variant(" ".join(rest), hidden_size, LONGEST)
     init = {"recurrent_init": initializers.gaussian()} | init
     variance = _variance(text, noises[0]) if noises else 0.0
     has_theory = cell.name == "elman" and not {"orthogonal", "identity", "uniform"} & set(rest)
     activation = next((word for word in rest[1:] if word != "gaussian"), "tanh")
+    activation = ACTIVATION_WORDS.get(activation, activation)
     return Network(Variant(cell, init), variance, activation if has_theory else None)
 
 

@@ -99,7 +99,7 @@ def _random(config: Config, index: int, _: Workplace | None) -> dict[str, np.nda
 @functools.cache
 def _swept(config: Config, name: str):
     """Compile once for all gains of a network."""
-    network = read_network(name, config.hidden_size, config.num_steps)
+    network = read_network(name, config.hidden_size)
     return make_sweep(partial(measure_random, config, network), chunk_size=1)
 
 
@@ -148,9 +148,7 @@ def _in_place(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _theory(config: Config) -> dict[str, tuple]:
     """Make the variables of mean-field theory; nan for networks that have none."""
-    networks = [
-        read_network(name, config.hidden_size, config.num_steps) for name in config.networks
-    ]
+    networks = [read_network(name, config.hidden_size) for name in config.networks]
     points = [[(network, gain) for gain in config.gains] for network in networks]
     count = config.num_exponents or max(config.sizes())
     fractions = (np.arange(count) + 0.5) / config.hidden_size

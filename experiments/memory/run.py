@@ -110,9 +110,9 @@ def _words(config: Config, name: str, length: int, variant: str, losses: np.ndar
 
 
 def _is_over(config: Config, losses: np.ndarray) -> np.ndarray:
-    """Tell which runs have solved the task, or will not: their loss is no number any more."""
+    """Tell which runs have solved the task, or have diverged: a loss was no number."""
     solved = np.isfinite(first_below(losses, config.solved_below, in_a_row=2))
-    return solved | ~np.isfinite(losses[-1])
+    return solved | ~np.isfinite(losses).all(axis=0)
 
 
 def first_below(losses: np.ndarray, limit: float, in_a_row: int = 1) -> np.ndarray:

@@ -18,7 +18,8 @@ MATRICES = {
     "identity": initializers.identity,
     "uniform": initializers.uniform,
 }
-ACTIVATION_WORDS = tuple(name for name in ACTIVATIONS if name not in MATRICES)
+ACTIVATION_WORDS = {name: name for name in ACTIVATIONS if name not in MATRICES}
+ACTIVATION_WORDS["linear"] = "identity"  # which as a word is the matrix
 
 
 class Variant(NamedTuple):
@@ -47,7 +48,7 @@ def _read_word(text: str, name: str, word: str, length: int) -> tuple[str, str, 
     if word in MATRICES:
         return "init", "recurrent_init", MATRICES[word]()
     if name == "elman" and word in ACTIVATION_WORDS:
-        return "cell", "activation", word
+        return "cell", "activation", ACTIVATION_WORDS[word]
     if bias_keyword and word == "chrono":
         return "init", bias_keyword, initializers.chrono(max(length, 3))
     if bias_keyword and word.startswith("bias="):

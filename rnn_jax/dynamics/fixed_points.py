@@ -88,7 +88,7 @@ def fixed_points(
     check_whole("max_iterations", max_iterations, 1)
     if tolerance is None:
         size = sum(leaf[0].size for leaf in initial_carries)
-        tolerance = float(np.sqrt(size) * jnp.finfo(x.dtype).eps ** 0.75)
+        tolerance = _default_tolerance(size, x.dtype)
     check_positive("tolerance", tolerance)
     return _fixed_points(cell, max_iterations, params, x, initial_carries, weight, tolerance)
 
@@ -131,22 +131,35 @@ def _fixed_points(cell, max_iterations, params, x, initial_carries, recurrent_we
         return jax.vmap(search)(initial_carries)
 
 
-def distinct(found: FixedPoints, tolerance: float = 1e-6) -> FixedPoints:
+def distinct(found: FixedPoints, tolerance: float | None = None) -> FixedPoints:
     """Keep each converged fixed point once, on the host.
 
     Args:
       found: what ``fixed_points`` returns.
-      tolerance: the distance in ‖·‖₂ up to which two are the same.
+      tolerance: the distance in ‖·‖₂ up to which two are the same. None: what their residuals leave
+        open, 10 r / min|1 - λ| of the one and of the other, r the default tolerance of
+        ``fixed_points``.
     Returns:
       FixedPoints of the first of each, in the order of their starts.
     Raises:
       ValueError: a tolerance that is not above 0.
     """
-    check_positive("tolerance", tolerance)
     states = np.concatenate([np.asarray(leaf) for leaf in found.carries], axis=-1)
+    reach = (
+        10
+        * _default_tolerance(*states.shape[1:], states.dtype)
+        / np.maximum(np.min(np.abs(1 - np.asarray(found.eigenvalues)), axis=-1), 1e-12)
+    )
+    if tolerance is not None:
+        check_positive("tolerance", tolerance)
+        reach = np.full(len(states), tolerance / 2)
     kept: list[int] = []
     for place in np.flatnonzero(found.converged):
         distances = np.linalg.norm(states[kept] - states[place], axis=-1)
-        if np.all(distances > tolerance):
+        if np.all(distances > reach[kept] + reach[place]):
             kept.append(int(place))
     return jax.tree.map(lambda leaf: leaf[np.array(kept, int)], found)
+
+
+def _default_tolerance(size: int, dtype) -> float:
+    return float(np.sqrt(size) * jnp.finfo(dtype).eps ** 0.75)

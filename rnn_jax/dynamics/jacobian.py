@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
@@ -215,5 +214,9 @@ def check_numbers(**trees) -> None:
         for leaf in jax.tree.leaves(tree):
             if leaf.dtype not in (jnp.float32, jnp.float64):
                 raise ValueError(f"{name} is {leaf.dtype}; allowed: float32, float64")
-            if not isinstance(leaf, Tracer) and not np.all(np.isfinite(leaf)):
+            if isinstance(leaf, Tracer):
+                continue
+            with jax.ensure_compile_time_eval():  # known, though it be inside of jit
+                is_finite = bool(jnp.all(jnp.isfinite(leaf)))
+            if not is_finite:
                 raise ValueError(f"{name} holds nan or inf; allowed: finite numbers")

@@ -25,6 +25,8 @@ from rnn_jax.linalg import qr
 from rnn_jax.recurrence import scan_time
 from rnn_jax.types import Array, Carry, Key, Params
 
+_NUM_BATCHES = 10  # few and long: their means are then hardly correlated (Schmeiser 1982)
+
 
 class LyapunovSpectrum(NamedTuple):
     exponents: Array  # [k], natural log per step, downwards
@@ -73,9 +75,11 @@ def lyapunov_spectrum(
       key: for the first frame, uniform on the orthonormal ones.
     Returns:
       LyapunovSpectrum. Standard errors are from batch means (Flegal & Jones 2010, doi
-      10.1214/09-AOS735): of n orthonormalizations, batches of ⌊√n⌋ follow each other without
-      overlap (what is left over is in the exponents only), and the error is the standard deviation
-      of their means over √(number of batches). nan where n < 2, or an exponent is -inf.
+      10.1214/09-AOS735): the n orthonormalizations are cut into 10 batches (n, if fewer) that
+      follow each other without overlap (what is left over is in the exponents only), and the
+      error is the standard deviation of their means over √(number of batches). It is too small
+      where the trajectory remembers for longer than a batch, as gated cells may: use more steps,
+      or several networks. nan where n < 2, or an exponent is -inf.
     Raises:
       ValueError: a wrong shape, dtype or setting; params, carry or xs that are not finite.
     """
@@ -91,8 +95,8 @@ def _lyapunov_spectrum(cell, schedule, num_exponents, *network_and_key):
     log_growth = _log_growth(cell, schedule, num_exponents, *network_and_key)
     exponents = jnp.mean(log_growth, axis=0)  # XLA adds up in a tree: float32 is enough
     num_growths = schedule.window // schedule.every
-    batch = max(1, math.isqrt(num_growths))
-    num_batches = num_growths // batch
+    batch = max(1, num_growths // _NUM_BATCHES)
+    num_batches = min(_NUM_BATCHES, num_growths)
     in_batches = log_growth[: num_batches * batch * schedule.every]
     means = in_batches.reshape(num_batches, batch * schedule.every, num_exponents).mean(axis=1)
     errors = jnp.full_like(exponents, jnp.nan)
