@@ -15,6 +15,7 @@ from rnn_jax.cells.base import free
 from rnn_jax.dynamics import (
     entropy_rate,
     finite_time_exponents,
+    jacobian_spectra,
     kaplan_yorke_dimension,
     lyapunov_spectrum,
     step_jacobian,
@@ -470,3 +471,15 @@ def test_exponents_can_be_differentiated(getkey):
     np.testing.assert_allclose(
         jax.vmap(jax.grad(total))(jnp.array([1.2]))[0], difference, rtol=1e-7
     )
+
+
+def test_a_state_that_overflows_is_not_one_that_dies():
+    """relu at a gain above √2 grows until it is no number: nan, not -inf; before, it is known."""
+    cell, params = elman_network(8, "relu", initializers.gaussian(20.0))
+    carry = cell.initial_carry(())._replace(hidden=jnp.ones(8))
+    settings = dict(initial_carry=carry, num_exponents=2, key=KEY)
+    assert np.isfinite(lyapunov_spectrum(cell, params, silence(50), **settings).exponents[0])
+    found = lyapunov_spectrum(cell, params, silence(1000), **settings)
+    assert np.isnan(found.exponents).all()
+    spectra = jacobian_spectra(cell, params, silence(1000), initial_carry=carry)
+    assert np.isnan(spectra.singular_values[-1]).all() and np.isfinite(spectra.eigenvalues[0]).all()

@@ -142,8 +142,11 @@ def distinct(found: FixedPoints, tolerance: float | None = None) -> FixedPoints:
     Returns:
       FixedPoints of the first of each, in the order of their starts.
     Raises:
-      ValueError: a tolerance that is not above 0.
+      ValueError: a tolerance that is not above 0; more axes than [P, H], as of a vmapped search.
     """
+    shapes = {np.shape(leaf) for leaf in found.carries}
+    if any(len(shape) != 2 for shape in shapes):
+        raise ValueError(f"found.carries has shapes {sorted(shapes)}; allowed: [P, H]")
     states = np.concatenate([np.asarray(leaf) for leaf in found.carries], axis=-1)
     reach = (
         10

@@ -164,7 +164,8 @@ def jacobian_spectra(
       initial_carry: Carry of [H]; None means zeros.
       recurrent_weight: w, a scalar.
     Returns:
-      JacobianSpectra: entry t-1 is J_t, the Jacobian at carry t-1 and input t.
+      JacobianSpectra: entry t-1 is J_t, the Jacobian at carry t-1 and input t; nan where the state
+      overflows.
     Raises:
       ValueError: a wrong shape or dtype; params, carry or xs that are not finite.
     """
@@ -179,7 +180,9 @@ def _jacobian_spectra(cell, params, xs, initial_carry, recurrent_weight):
 
         def body(state, step):
             state, jacobian = with_jacobian(flow, state, step)
-            return state, JacobianSpectra(singular_values(jacobian), eigenvalues(jacobian))
+            found = JacobianSpectra(singular_values(jacobian), eigenvalues(jacobian))
+            is_known = jnp.all(jnp.isfinite(state))  # relu has a slope even where it is not
+            return state, jax.tree.map(lambda values: jnp.where(is_known, values, jnp.nan), found)
 
         return scan_time(body, flow.start, flow.steps, reverse=False)[1]
 

@@ -79,7 +79,8 @@ def lyapunov_spectrum(
       follow each other without overlap (what is left over is in the exponents only), and the
       error is the standard deviation of their means over √(number of batches). It is too small
       where the trajectory remembers for longer than a batch, as gated cells may: use more steps,
-      or several networks. nan where n < 2, or an exponent is -inf.
+      or several networks. nan where n < 2, or an exponent is -inf. Exponents are nan where the
+      state overflows.
     Raises:
       ValueError: a wrong shape, dtype or setting; params, carry or xs that are not finite.
     """
@@ -184,7 +185,9 @@ def _log_growth(cell, schedule, num_exponents, params, xs, initial_carry, weight
                 tangents, found = orthonormalize(tangents)
             else:
                 tangents, found = jax.lax.cond(is_end, orthonormalize, keep, tangents)
-            return (state, tangents), found
+            growth, is_alive = found  # relu has a slope, 0, even where its state is no number
+            growth = jnp.where(jnp.all(jnp.isfinite(state)), growth, jnp.nan)
+            return (state, tangents), (growth, is_alive)
 
         first, _ = orthonormalize(jax.random.normal(key, (num_exponents, size), dtype))
         inputs = (flow.steps, _ends(schedule, xs.shape[0]))
@@ -192,7 +195,8 @@ def _log_growth(cell, schedule, num_exponents, params, xs, initial_carry, weight
 
     log_growth, is_alive = jax.tree.map(lambda a: a[schedule.warmup :], found)
     rank = jnp.sum(jnp.any(is_alive, axis=0))  # no more directions survive than units ever live
-    return jnp.where(jnp.arange(num_exponents) < rank, log_growth, -jnp.inf)
+    is_dead = (jnp.arange(num_exponents) >= rank) & ~jnp.isnan(log_growth)
+    return jnp.where(is_dead, -jnp.inf, log_growth)
 
 
 def _ends(schedule: Schedule, num_steps: int) -> Array:
