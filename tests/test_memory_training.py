@@ -44,7 +44,10 @@ def plain_adam(loss, params, batches, rate, clip):
     return tree.unflatten(leaves)
 
 
-@pytest.mark.parametrize("name, clips", [("adding", (0.05, 0.0)), ("copying", (0.05,))])
+@pytest.mark.parametrize(
+    "name, clips",
+    [("adding", (0.05, 0.0)), pytest.param("copying", (0.05,), marks=pytest.mark.slow)],
+)
 def test_every_run_is_a_plain_loop_with_its_own_settings(name, clips):
     config = Config(tasks=(name,), variants=("lstm",), clip_norms=clips, **SMALL)
     task, cell = config.task(name, 10), lstm(4)
