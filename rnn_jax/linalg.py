@@ -22,9 +22,10 @@ def one_by_one(factorize: Callable[..., Any]) -> Callable[..., Any]:
 
     Differentiated, it is the function itself: a batch is then factorized at once everywhere.
     """
-    in_turn = sequential_vmap(factorize)
+    in_turn = jax.jit(sequential_vmap(factorize))  # jitted: outside of jit the loop compiles once
 
     @jax.custom_jvp
+    @functools.wraps(factorize)
     def call(*arrays: Array) -> Any:
         return (in_turn if jax.default_backend() == "cpu" else factorize)(*arrays)
 
@@ -32,7 +33,7 @@ def one_by_one(factorize: Callable[..., Any]) -> Callable[..., Any]:
     def differentiate(primals, tangents):
         return jax.jvp(factorize, primals, tangents)
 
-    return functools.wraps(factorize)(lambda *arrays: call(*arrays))
+    return call
 
 
 @one_by_one

@@ -4,7 +4,9 @@ A recurrent matrix [H, H] of every kind has a ``gain`` that multiplies it, so th
 radius (orthogonal, identity) or its large-H spectral radius (gaussian) is the gain.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -20,15 +22,20 @@ zeros: Initializer = jax.nn.initializers.zeros
 
 def orthogonal(gain: float = 1.0) -> Initializer:
     """Draw gain * Q, Q uniform on the orthogonal matrices (Saxe et al. 2014, arXiv 1312.6120)."""
-    orthogonal_of = jax.nn.initializers.orthogonal()
     gain = _finite("gain", gain)
 
     def init(key: Key, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
         wide = jnp.promote_types(dtype, jnp.float32)  # QR knows no shorter floats than float32
-        draw = one_by_one(lambda key: orthogonal_of(key, shape, wide))
-        return (gain * draw(key)).astype(dtype)
+        return (gain * _orthogonal_of(tuple(shape), wide)(key)).astype(dtype)
 
     return init
+
+
+@functools.lru_cache(maxsize=256)
+def _orthogonal_of(shape: tuple[int, ...], dtype) -> Callable[[Key], Array]:
+    """Cached, so that what ``one_by_one`` makes of it compiles once."""
+    draw = jax.nn.initializers.orthogonal()
+    return one_by_one(lambda key: draw(key, shape, dtype))
 
 
 def gaussian(gain: float = 1.0) -> Initializer:
