@@ -1,11 +1,10 @@
 """Networks in words, as "elman noise=0.1": a variant of experiments.memory, and noise as input."""
 
-import math
 from typing import NamedTuple
 
 import jax
 
-from experiments.memory.variants import ACTIVATION_WORDS, Variant, read_variant
+from experiments.memory.variants import ACTIVATION_WORDS, MATRICES, Variant, number_of, read_variant
 from rnn_jax.cells import initializers
 
 
@@ -34,17 +33,14 @@ def read_network(text: str, hidden_size: int) -> Network:
     cell, init = read_variant(" ".join(rest), hidden_size, LONGEST)
     init = {"recurrent_init": initializers.gaussian()} | init
     variance = _variance(text, noises[0]) if noises else 0.0
-    has_theory = cell.name == "elman" and not {"orthogonal", "identity", "uniform"} & set(rest)
+    has_theory = cell.name == "elman" and not set(MATRICES) - {"gaussian"} & set(rest)
     activation = next((word for word in rest[1:] if word != "gaussian"), "tanh")
     activation = ACTIVATION_WORDS.get(activation, activation)
     return Network(Variant(cell, init), variance, activation if has_theory else None)
 
 
 def _variance(text: str, word: str) -> float:
-    try:
-        value = float(word.partition("=")[2])
-    except ValueError:
-        value = math.nan
+    value = number_of(word)
     if not 0 <= value <= 1e4:
         raise ValueError(f"network {text!r} says {word!r}; allowed: noise= and 0 to 10000")
     return value

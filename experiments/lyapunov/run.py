@@ -20,7 +20,7 @@ from experiments.memory.training import train
 from experiments.memory.variants import read_variant
 from rnn_jax.devices import wait
 from rnn_jax.dynamics import mean_field
-from rnn_jax.results import Blocks, unknown_variables
+from rnn_jax.results import Blocks, padded, unknown_variables
 from rnn_jax.sweep import make_sweep
 
 MEANINGS = {  # name: (dims beside network and gain or evaluation; long name; units)
@@ -140,10 +140,7 @@ def _keys(config: Config) -> jax.Array:
 
 def _in_place(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Shape values as their block; nan past the exponents that a network has."""
-    given = np.asarray(values).reshape(*shape[:-1], -1)
-    block = np.full(shape, np.nan)
-    block[..., : given.shape[-1]] = given
-    return block
+    return padded(np.asarray(values).reshape(*shape[:-1], -1), shape)
 
 
 def _theory(config: Config) -> dict[str, tuple]:

@@ -13,7 +13,7 @@ import xarray as xr
 from experiments.experiment import Workplace
 from experiments.memory.config import Config
 from experiments.memory.training import Report, train
-from rnn_jax.results import Blocks, unknown_variables
+from rnn_jax.results import Blocks, padded, unknown_variables
 
 CUT = ("task", "length", "variant")
 RUN = ("clip_norm", "learning_rate", "seed")
@@ -145,7 +145,4 @@ def _summarize(config: Config, baseline: float, reports: list[Report]) -> dict[s
 def _in_place(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Shape values [R, ...] as their block; nan where a run or a sequence ended before."""
     runs = shape[: len(CUT) + len(RUN)]
-    given = values.reshape(*runs, *values.shape[1:])
-    block = np.full(shape, np.nan)
-    block[tuple(slice(n) for n in given.shape)] = given
-    return block
+    return padded(values.reshape(*runs, *values.shape[1:]), shape)

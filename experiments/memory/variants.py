@@ -59,11 +59,16 @@ def _read_word(text: str, name: str, word: str, length: int) -> tuple[str, str, 
     raise ValueError(f"variant {text!r} says {word!r}; allowed for {name}: {', '.join(allowed)}")
 
 
-def _number(text: str, word: str) -> float:
+def number_of(word: str) -> float:
+    """Read the number of a word such as "bias=5"; nan where there is none."""
     try:
-        value = float(word.partition("=")[2])
+        return float(word.partition("=")[2])
     except ValueError:
-        value = math.nan
+        return math.nan
+
+
+def _number(text: str, word: str) -> float:
+    value = number_of(word)
     if not math.isfinite(value):
         raise ValueError(f"variant {text!r} says {word!r}; allowed: bias= and a finite number")
     return value

@@ -1,7 +1,7 @@
 """Results: run directories, the record of where numbers come from, and the dataset store."""
 
 from rnn_jax.files import write_text
-from rnn_jax.results.blocks import Blocks, unknown, unknown_variables
+from rnn_jax.results.blocks import Blocks, padded, unknown, unknown_variables
 from rnn_jax.results.curves import Curves
 from rnn_jax.results.environment import ROOT, code_hash, environment_record, processor_name
 from rnn_jax.results.locks import RunDirectoryError, claim, one_at_a_time
@@ -50,6 +50,7 @@ __all__ = [
     "load",
     "mark_done",
     "one_at_a_time",
+    "padded",
     "processor_name",
     "read_config",
     "read_log",

@@ -97,3 +97,10 @@ def unknown_variables(
 def unknown(shape: Iterable[int], dtype: str) -> np.ndarray:
     """Make an array of nan that takes no room, for a template."""
     return np.broadcast_to(np.array(np.nan, dtype), tuple(shape))
+
+
+def padded(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Put values of the same rank into a block of this shape: nan beyond them."""
+    block = np.full(shape, np.nan)
+    block[tuple(slice(n) for n in values.shape)] = values
+    return block
