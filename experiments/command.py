@@ -1,9 +1,10 @@
 """The command line of every experiment: one line, and nothing lost, however it is stopped.
 
-A signal ends the process at once, as kill -9 would, but with a line and a code: all on the disk is
-written whole or not at all, so there is nothing to wait for. (An exception would be swallowed now
-and then by what runs just then: an import, a callback.) What takes time to import is imported
-inside: ctrl-C counts from the first moment.
+A signal ends the process as kill -9 would, but with a line and a code, and a few seconds for what
+registered with ``before_leaving``: trainings are kept at the step where they are. All else on the
+disk is written whole or not at all, so there is nothing to wait for. (An exception would be
+swallowed now and then by what runs just then: an import, a callback.) What takes time to import is
+imported inside: ctrl-C counts from the first moment.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Generator
 
+PATIENCE = 7.0  # seconds that whoever is called before leaving may take
 REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 _hint = ""
 _clean_up: list[Callable[[], None]] = []
@@ -38,12 +40,12 @@ def get_hint() -> str:
 
 @contextlib.contextmanager
 def before_leaving(clean_up: Callable[[], None]) -> Generator[None]:
-    """Have a function called if a signal ends the process in this block."""
+    """Have a function called if a signal ends the process in this block: PATIENCE at most."""
     _clean_up.append(clean_up)
     try:
         yield
     finally:
-        _clean_up.pop()
+        _clean_up.remove(clean_up)
 
 
 @contextlib.contextmanager
@@ -64,10 +66,11 @@ def stoppable() -> Generator[None]:
 def _stop(number: int, _) -> None:
     for other in REASONS:
         signal.signal(other, signal.SIG_IGN)  # who presses ctrl-C twice gets the one line
-    signal.alarm(2)  # ends the process if the terminal is stopped (ctrl-S) and takes no line
+    signal.alarm(int(PATIENCE) + 2)  # ends the process if one of these does not
     with contextlib.suppress(Exception):
         for clean_up in reversed(_clean_up):
             clean_up()
+    signal.alarm(1)  # ends the process if the terminal is stopped (ctrl-S) and takes no line
     with contextlib.suppress(Exception):
         hint = _hint or "the same command starts it again"
         line = f"error: {REASONS[signal.Signals(number)]}; {hint}"

@@ -1,5 +1,6 @@
 """Runs that are killed: started, stopped by kill -9 at random moments, and compared bit for bit."""
 
+import json
 import os
 import random
 import signal
@@ -48,6 +49,22 @@ def kill_in_training(
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+def terminate_in_training(begin: Callable[[], subprocess.Popen], folder: Path) -> None:
+    """Start, and send SIGTERM amid the training: inside 10 seconds it ends, and all is kept."""
+    process, before = begin(), num_rows(folder)
+    while process.poll() is None and num_rows(folder) < before + 3:
+        time.sleep(0.002)
+    asked = time.monotonic()
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - asked < 10
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert errors.count(b"error: terminated; ") == 1, errors
+    for log in folder.glob("*/trainings/*/metrics.jsonl"):
+        marks = sorted(log.parent.glob("checkpoints/*.json"), key=lambda path: int(path.stem))
+        assert json.loads(marks[-1].read_text())["log_bytes"] == log.stat().st_size
 
 
 def everything(directory: Path, trainings: Iterable[Training]) -> tuple:

@@ -329,10 +329,11 @@ def uninterrupted(tmp_path_factory, data):
     return everything(folder)
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_it_goes_on_to_the_same_bits(tmp_path, data, uninterrupted, times):
     begin = functools.partial(start, tmp_path, data)
     killed.kill_in_training(begin, tmp_path, random.Random(times), times)
+    killed.terminate_in_training(begin, tmp_path)
     assert not list(tmp_path.glob("*/DONE")) and killed.num_rows(tmp_path)
     _, errors = start(tmp_path, data).communicate()
     assert b"Traceback" not in errors, errors

@@ -1,5 +1,6 @@
 """Training: the optimizer's chain, one step, the loop, what is kept and gone on with."""
 
+import contextlib
 import functools
 import json
 import shutil
@@ -18,6 +19,7 @@ from rnn_jax.training import (
     CheckpointError,
     OptimizerSettings,
     Plan,
+    StoppedError,
     Training,
     best_epoch,
     best_params,
@@ -319,6 +321,15 @@ def test_killed_anywhere_it_goes_on_to_the_same_bits(tmp_path, whole):
     assert read(tmp_path) == read(whole[0])
     tree_equal(final_params(tmp_path), final_params(whole[0]))
     assert not (tmp_path / "checkpoints" / "99").exists()
+
+
+def test_stopped_after_any_step_it_keeps_that_step_and_goes_on_to_the_same_bits(tmp_path, whole):
+    for step in range(1, 22):  # every call takes one step more, and is stopped after it
+        with contextlib.nullcontext() if step == 21 else pytest.raises(StoppedError):
+            train(training(tmp_path), should_stop=lambda at=step: at < 21)
+        assert training(tmp_path).checkpoints().steps()[-1] == step
+    assert read(tmp_path) == read(whole[0])
+    tree_equal(final_params(tmp_path), final_params(whole[0]))
 
 
 def test_a_torn_checkpoint_is_never_loaded(tmp_path, whole):

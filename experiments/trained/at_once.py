@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import jax
 
+from experiments import command
 from experiments.experiment import Workplace
 from rnn_jax.training import Progress
 
@@ -49,15 +50,12 @@ def on_devices(
         pool.shutdown(cancel_futures=True)
 
 
-class StoppedError(Exception):
-    """Another training failed: this one ends too."""
-
-
 class Watch:
     """What the trainings that go on at once tell whoever watches; one a process."""
 
     def __init__(self, workplace: Workplace):
         self._workplace, self._lock, self._is_stopped = workplace, threading.Lock(), False
+        self._under_way: set[int] = set()  # past their first step, not yet at their last
         self._parts: dict[int, float] = {}
         self._reads = [(time.perf_counter(), 0)]
         self.log = workplace.log
@@ -70,8 +68,6 @@ class Watch:
 
     def report(self, index: int, name: str, words: str, progress: Progress) -> None:
         """Say how far a training is, ``words`` of it, and how fast all of them are together."""
-        if self._is_stopped:
-            raise StoppedError
         with self._lock:
             self._parts[index] = progress.step / progress.num_steps
             self._reads = [*self._reads[-20:], (time.perf_counter(), progress.num_tokens)]
@@ -89,6 +85,22 @@ class Watch:
         with self._lock:
             self._parts.pop(index, None)
 
+    def should_stop(self, index: int) -> bool:
+        """Tell a training after each of its steps whether it is to be kept and left."""
+        self._under_way.add(index)
+        return self._is_stopped
+
+    def left(self, index: int) -> None:
+        """Say that a training has come to its end, or was left."""
+        self._under_way.discard(index)
+
     def stop(self) -> None:
-        """End those that go on, at their next report."""
+        """End those that go on: each is kept at the step where it is."""
         self._is_stopped = True
+
+    def stop_and_wait(self) -> None:
+        """Do so, and wait until they are kept; one that compiles has nothing to keep."""
+        self.stop()
+        until = time.monotonic() + command.PATIENCE
+        while self._under_way and time.monotonic() < until:
+            time.sleep(0.01)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from experiments import command
 from experiments.experiment import Workplace
 from experiments.trained.at_once import Watch, on_devices
 from rnn_jax.cells import param_count
@@ -50,9 +51,10 @@ def on_all_devices(
             return compute(index, folder, watch)
 
     try:
-        for index, values in on_devices(work, wanted, watch.stop):
-            watch.done(index)
-            yield index, values
+        with command.before_leaving(watch.stop_and_wait):
+            for index, values in on_devices(work, wanted, watch.stop):
+                watch.done(index)
+                yield index, values
     except CheckpointError as error:
         raise RunDirectoryError(f"{error}; {ANEW}") from None
 
@@ -96,7 +98,10 @@ def train_and_test(
     write, close = _row_writer(training, watch, on_row, tensorboard)
     try:
         for _ in range(2):
-            rows = train(training, report, write, warn)
+            try:
+                rows = train(training, report, write, warn, lambda: watch.should_stop(index))
+            finally:
+                watch.left(index)
             best = best_epoch(rows, training.plan)
             if best is None:
                 return rows, {}

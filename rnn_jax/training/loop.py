@@ -30,6 +30,11 @@ from rnn_jax.training.step import (
 )
 from rnn_jax.types import Key, Params
 
+
+class StoppedError(Exception):
+    """A training was asked to stop: it is kept at the step where it was."""
+
+
 ROWS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 # rows: "steps" (every log_every), "epoch" (or Plan.unit), "flow" (every probe_every), "stopped"
 
@@ -109,6 +114,7 @@ def train(
     report: Callable[[Progress], None] = lambda progress: None,
     on_row: Callable[[dict], None] = lambda row: None,
     warn: Callable[[str], None] = print,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> list[dict]:
     """Train to the end, from the last checkpoint if there is one.
 
@@ -117,11 +123,13 @@ def train(
       report: called every ``log_every`` steps.
       on_row: called with every new row of the log.
       warn: called with a line about what was damaged or skipped.
+      should_stop: asked after every step.
     Returns:
       The rows of its log: "steps", "epoch" and "flow" rows, and one "stopped" row where too many
       steps in a row had a gradient that is not finite.
     Raises:
       CheckpointError: the folder holds checkpoints of another training.
+      StoppedError: it was asked to stop; this step is kept, the next call goes on from it.
     """
     plan, rows_path = training.plan, training.folder / ROWS
     check_choice("the plan's score", plan.score, ("accuracy", "loss"))
@@ -176,10 +184,13 @@ def train(
                 if plan.probe_every:
                     _probe(training, state, log)
                 score, state = _end_epoch(training, state, epoch + 1, log)
-            if is_end or has_stopped or step % plan.checkpoint_every == 0:
+            is_asked = should_stop()
+            if is_end or has_stopped or is_asked or step % plan.checkpoint_every == 0:
                 checkpoints.save(state, score)
             if has_stopped:
                 break
+            if is_asked:
+                raise StoppedError(f"stopped at step {step} of {num_steps}")
     return read_rows(rows_path)
 
 
