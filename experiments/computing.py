@@ -66,7 +66,7 @@ def measure_times(run: Run, work: Whole) -> None:
         if not work.num_steps(run.config):
             results.Store.replace(run.timing_path, results.Blocks(xr.Dataset(), {}))
             return
-        with _progress("times", "steps", work.num_steps(run.config)) as bar:
+        with progress("times", "steps", work.num_steps(run.config)) as bar:
             dataset = work.run(run.config, bar.advance)
         results.Store.replace(run.timing_path, results.Blocks(dataset, {}))
 
@@ -74,7 +74,7 @@ def measure_times(run: Run, work: Whole) -> None:
 def compute_whole(run: Run, work: Whole) -> None:
     """Compute a dataset and write it."""
     started = time.perf_counter()
-    with _progress(run.experiment.name, "steps", work.num_steps(run.config)) as bar:
+    with progress(run.experiment.name, "steps", work.num_steps(run.config)) as bar:
         dataset = work.run(run.config, bar.advance)
     results.append_row(run.directory, event="whole", seconds=time.perf_counter() - started)
     results.Store.replace(run.dataset_path, results.Blocks(dataset, {}))
@@ -167,7 +167,7 @@ def compute_blocks(
         compilation_cache.publish()  # a long block may not see its end
 
     hint()
-    with _progress(run.experiment.name, work.unit, total, total - len(wanted)) as bar:
+    with progress(run.experiment.name, work.unit, total, total - len(wanted)) as bar:
         workplace = Workplace(run.directory, bar.report, log, bar.say)
         before = time.perf_counter()
         for index, values in work.blocks(run.config, wanted, workplace):
@@ -211,7 +211,7 @@ class _Bar:
 
 
 @contextlib.contextmanager
-def _progress(name: str, unit: str, total: int, completed: int = 0) -> Generator[_Bar]:
+def progress(name: str, unit: str, total: int, completed: int = 0) -> Generator[_Bar]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None, table_column=Column(max_width=40, ratio=1)),
@@ -219,7 +219,7 @@ def _progress(name: str, unit: str, total: int, completed: int = 0) -> Generator
         TextColumn("{task.fields[unit]}, left:"),
         TimeRemainingColumn(),
     )
-    progress = _WithWords(*columns, console=Console(stderr=True))
+    progress = _WithWords(*columns, console=Console(file=sys.stderr))
     with command.before_leaving(progress.stop), progress:
         task = progress.add_task(name, total=total, completed=completed, unit=unit, words="")
         yield _Bar(progress, task, completed)

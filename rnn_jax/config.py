@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import re
 import sys
 import types
@@ -15,10 +16,13 @@ import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, cast
 
+from rnn_jax import files
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 ConfigT = TypeVar("ConfigT", bound="DataclassInstance")
+MOST_SHOWN = 200  # characters of a wrong value in a message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +55,25 @@ def to_json(config) -> str:
 def from_json(config_class: type[ConfigT], text: str) -> ConfigT:
     """Read a config; an unknown key or a value of the wrong kind is an error of one line."""
     try:
-        tree = json.loads(text)
+        tree = files.parse_json(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from None
+    return from_tree(config_class, tree)
+
+
+def from_tree(config_class: type[ConfigT], tree: Any) -> ConfigT:
+    """Make a config of what its JSON holds, as strictly as ``from_json``."""
     return _structure(config_class, tree, "")
+
+
+def read_file(config_class: type[ConfigT], path: Path) -> ConfigT:
+    """Read a config from a file; ValueError of one line that names the file."""
+    try:
+        return from_json(config_class, files.read_text(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def check_whole_numbers(config, least: dict[str, int]) -> None:
@@ -155,11 +174,9 @@ def _read_file(config_class: type[ConfigT], path: str) -> ConfigT:
     if not path:
         leave("--config has no value; allowed: a JSON file")
     try:
-        return from_json(config_class, Path(path).read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        leave(f"--config {path}: {getattr(error, 'strerror', None) or error}")
+        return read_file(config_class, Path(path))
     except ValueError as error:
-        leave(f"--config {path}: {error}")
+        leave(f"--config {error}")
 
 
 def _first_message(box: str) -> str:
@@ -183,27 +200,40 @@ def _structure(kind: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
-            raise ValueError(f"{where or 'the config'} is {value!r}; allowed: an object")
+            raise ValueError(f"{where or 'the config'} is {_shown(value)}; allowed: an object")
         hints = typing.get_type_hints(kind)
         names = [field.name for field in dataclasses.fields(kind)]
         for key in value:
             if key not in names:
-                raise ValueError(f"unknown key {where}{key}; allowed: {', '.join(names)}")
+                shown = key if key.isidentifier() else _shown(key)
+                raise ValueError(f"unknown key {where}{shown}; allowed: {', '.join(names)}")
         return kind(**{k: _structure(hints[k], v, f"{where}{k}") for k, v in value.items()})
     if origin is tuple:
         if not isinstance(value, list):
-            raise ValueError(f"{where} is {value!r}; allowed: a list")
+            raise ValueError(f"{where} is {_shown(value)}; allowed: a list")
         return tuple(_structure(arguments[0], item, where) for item in value)
     if origin is typing.Literal:
-        if value not in arguments:
-            raise ValueError(f"{where} is {value!r}; allowed: {', '.join(map(str, arguments))}")
-        return value
+        for allowed in arguments:
+            if type(allowed) is type(value) and allowed == value:
+                return allowed
+        raise ValueError(f"{where} is {_shown(value)}; allowed: {', '.join(map(str, arguments))}")
     if origin in (typing.Union, types.UnionType):
         if value is None:
             return None
         return _structure(next(a for a in arguments if a is not type(None)), value, where)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ValueError(f"{where} is {value!r}; allowed: {kind.__name__}")
+    if kind is float and type(value) is int and abs(value) < 2**1000:
+        value = float(value)
+    if type(value) is not kind:
+        raise ValueError(f"{where} is {_shown(value)}; allowed: {kind.__name__}")
+    if kind is float and not math.isfinite(value):
+        raise ValueError(f"{where} is {value}; allowed: a finite number")
     return value
+
+
+def _shown(value: Any) -> str:
+    """Write any value of JSON in a line that is not endless."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # too deep; an int of too many digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."

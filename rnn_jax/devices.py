@@ -36,7 +36,9 @@ def use_all_cores() -> None:
 
 
 def num_cores() -> int:
-    """Count the CPU cores that this process may use."""
+    """Count the CPU cores that this process may use, or as PJRT_NPROC says, which XLA obeys too."""
+    if os.environ.get("PJRT_NPROC", "").isdecimal():
+        return max(1, int(os.environ["PJRT_NPROC"]))
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

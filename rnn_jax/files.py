@@ -1,14 +1,16 @@
-"""Files that are written whole or not at all, and files of JSON rows that grow."""
+"""Files that are written whole or not at all, files of JSON rows that grow, and JSON of others."""
 
 import contextlib
 import errno
 import json
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 PARTIAL = ".*.partial"
+MOST_BYTES = 2**24  # of a config or a record, which have some thousand
 
 
 @contextlib.contextmanager
@@ -42,6 +44,40 @@ def write_bytes(path: Path, data: bytes) -> None:
         beside.write_bytes(data)
 
 
+def read_text(path: Path) -> str:
+    """Read a small file of UTF-8, whatever the file is: an endless one is a ValueError."""
+    with path.open("rb") as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise ValueError(f"{path} is larger than {MOST_BYTES} bytes; allowed: up to that")
+    return data.decode("utf-8")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON; a ValueError of one line for all else, endless nesting and doubled keys too."""
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except RecursionError:
+        raise ValueError("not JSON that can be read: it is nested too deeply") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("not JSON that can be read: an object has the same key twice")
+    return found
+
+
+def links(folder: Path) -> Iterator[Path]:
+    """Find the symbolic links below a folder: what is read or written there is elsewhere."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                yield Path(entry)
+            elif entry.is_dir():
+                yield from links(Path(entry))
+
+
 def append_row(path: Path, row: dict) -> None:
     """Append a row of JSON: one write, so that rows of several processes do not mix."""
     data = json.dumps(row).encode() + b"\n"
@@ -61,7 +97,7 @@ def read_rows(path: Path) -> list[dict]:
     rows = []
     for line in path.read_text("utf-8", "replace").splitlines() if path.exists() else []:
         with contextlib.suppress(ValueError):
-            rows.append(json.loads(line))
+            rows.append(parse_json(line))
     return [row for row in rows if isinstance(row, dict) and "event" in row]
 
 

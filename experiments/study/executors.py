@@ -1,0 +1,153 @@
+"""Where the runs of a study are computed: in this process, in processes of their own, on Ray.
+
+Each is a function (jobs, options) that yields (index of the job, Outcome) as the jobs end, and
+calls ``begun(index)`` where it knows that one has begun.
+"""
+
+import concurrent.futures
+import contextlib
+import io
+import math
+import os
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+from experiments import command, running
+from experiments.experiment import load
+from experiments.study import jobs
+from experiments.study.config import Arguments
+from experiments.study.jobs import Job, Outcome, run_job
+from rnn_jax.devices import num_cores
+
+Outcomes = Iterator[tuple[int, Outcome]]
+Begun = Callable[[int], None]
+ABANDONED = threading.Event()  # a run that could not be ended goes on in this process
+
+
+def inline(todo: list[Job], options: Arguments, begun: Begun) -> Outcomes:
+    """Run one after another in this process: the least overhead, and a debugger sees all.
+
+    Compiled code cannot be ended by its own process: where a run has had its time, it is left to
+    itself until this process ends, and those after it get a process each.
+    """
+    os.environ.update(jobs.environment(options.cores))  # read when JAX makes its devices
+    for index, job in enumerate(todo):
+        begun(index)
+        yield index, run_job(job) if ABANDONED.is_set() else _run_here(job)
+
+
+def processes(todo: list[Job], options: Arguments, begun: Begun) -> Outcomes:
+    """Run each in a process of its own, so many at once, on this machine."""
+    workers = options.workers or max(1, num_cores() // options.cores)
+
+    def work(index: int) -> Outcome:
+        if jobs.STOPPED.is_set():
+            return Outcome("stopped", "never begun", 0)
+        begun(index)
+        return run_job(todo[index])
+
+    pool = concurrent.futures.ThreadPoolExecutor(workers)
+    pending = {pool.submit(work, index): index for index in range(len(todo))}
+
+    def end() -> None:
+        jobs.STOPPED.set()
+        pool.shutdown(wait=True)
+
+    with command.before_leaving(end), _at_end(end):
+        while pending:
+            # with a pause: a signal is seen at once
+            done, _ = concurrent.futures.wait(pending, 0.1, concurrent.futures.FIRST_COMPLETED)
+            for future in done:
+                yield pending.pop(future), future.result()
+
+
+def on_ray(todo: list[Job], options: Arguments, begun: Begun) -> Outcomes:
+    """Run each as a task of Ray, which looks for a place with so many cores and GPUs free.
+
+    A task starts the run as a process of its own, as ``processes`` does. If the task's worker dies,
+    or its whole node, Ray starts the task elsewhere, and the run goes on from what it has kept.
+    """
+    from experiments.study import ray_cluster
+
+    with ray_cluster.connected(options) as ray:
+        task: Any = ray.remote(run_job).options(
+            num_cpus=options.cores, num_gpus=options.gpus, max_retries=options.attempts - 1
+        )
+        waiting = list(enumerate(todo))[::-1]
+        most = options.workers or len(todo)
+        pending: dict = {}
+
+        def end() -> None:
+            ray_cluster.cancel(ray, list(pending))
+
+        with command.before_leaving(end), _at_end(end):
+            while waiting or pending:
+                while waiting and len(pending) < most:
+                    index, job = waiting.pop()
+                    pending[task.remote(job)] = index
+                    begun(index)
+                done, _ = ray.wait(list(pending), num_returns=1, timeout=0.1)
+                for reference in done:
+                    yield pending.pop(reference), ray_cluster.outcome(ray, reference, options)
+
+
+EXECUTORS: dict[str, Callable[[list[Job], Arguments, Begun], Outcomes]] = {
+    "inline": inline,
+    "processes": processes,
+    "ray": on_ray,
+}
+
+
+def _run_here(job: Job) -> Outcome:
+    """Run an experiment's command in this process, in a thread that can be left behind."""
+    started, codes = time.perf_counter(), []
+    try:
+        job.directory.mkdir(parents=True, exist_ok=True)
+        with _log_of(job) as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            thread = threading.Thread(target=lambda: codes.append(_code_of(job)), daemon=True)
+            thread.start()
+            limit = math.inf if job.time_limit is None else job.time_limit
+            while thread.is_alive() and time.perf_counter() - started < limit:
+                thread.join(0.1)  # with a pause: a signal is seen at once
+            if thread.is_alive():
+                ABANDONED.set()
+        outcome = jobs.judge(job, codes[0] if codes else 1, not codes, 1)
+    except OSError as error:
+        outcome = Outcome("failed", f"{error.filename}: {error.strerror}")
+    seconds = time.perf_counter() - started
+    return outcome._replace(seconds=seconds, host=socket.gethostname())
+
+
+def _code_of(job: Job) -> int:
+    """Run the command; returns the code that its process would leave with."""
+    arguments = ["--config", str(job.config), "--out", str(job.directory.parent)]
+    try:
+        running.main(load(job.experiment), arguments)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+@contextlib.contextmanager
+def _log_of(job: Job) -> Generator[io.TextIOWrapper]:
+    """Open the log for what is printed; a run that is left behind goes on to write there."""
+    log = io.TextIOWrapper(jobs.open_log(job.directory, 1), "utf-8", errors="replace")
+    try:
+        yield log
+    finally:
+        log.flush() if ABANDONED.is_set() else log.close()
+
+
+@contextlib.contextmanager
+def _at_end(end: Callable[[], None]) -> Generator[None]:
+    try:
+        yield
+    finally:
+        end()

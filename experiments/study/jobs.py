@@ -1,0 +1,176 @@
+"""One run of a study in a process of its own: its log, its time limit, its attempts.
+
+A process that was killed (by the system for its memory, by hand, by a crash of a library) is
+started again: the run goes on from what it has kept. One that ends with an error is broken, and its
+log says why. PDEATHSIG and process groups see to it that no process is left, however this one ends.
+"""
+
+import contextlib
+import datetime
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from rnn_jax import results
+
+LOG = "output.log"
+GRACE = 8.0  # seconds between SIGTERM, on which a run saves, and SIGKILL
+PAUSE = 0.05  # between two looks at a child
+STOPPED = threading.Event()  # set: end every child, begin none
+
+
+class Job(NamedTuple):
+    """What is to be run, and under what limits."""
+
+    experiment: str
+    directory: Path  # of the run
+    config: Path
+    cores: int
+    time_limit: float | None
+    attempts: int
+    working_directory: Path  # relative paths in a config start there
+
+
+class Outcome(NamedTuple):
+    """How a run ended."""
+
+    status: str  # finished, failed, timed out, killed, stopped
+    words: str = ""  # the reason, in one line
+    attempts: int = 1
+    seconds: float = 0.0
+    peak_memory: float = float("nan")  # bytes
+    host: str = ""
+
+
+def run_job(job: Job) -> Outcome:
+    """Run a job to its end; started again as often as allowed where its process was killed."""
+    started, peak = time.perf_counter(), float("nan")
+    outcome = Outcome("stopped", "never begun", 0)
+    for attempt in range(1, job.attempts + 1):
+        try:
+            _wait_for_its_place(job)
+            code, timed_out, memory = _run_child(job, attempt)
+        except OSError as error:
+            outcome = Outcome("failed", f"{error.filename}: {error.strerror}", attempt)
+            break
+        peak = max(memory, peak) if peak == peak else memory
+        outcome = judge(job, code, timed_out, attempt)
+        if outcome.status != "killed":
+            break
+    seconds = time.perf_counter() - started
+    return outcome._replace(seconds=seconds, peak_memory=peak, host=socket.gethostname())
+
+
+def judge(job: Job, code: int, timed_out: bool, attempt: int) -> Outcome:
+    if results.is_finished(job.directory):
+        return Outcome("finished", "", attempt)
+    if STOPPED.is_set():
+        return Outcome("stopped", "stopped with the study", attempt)
+    if timed_out:
+        return Outcome("timed out", time_limit_words(job.time_limit), attempt)
+    number = -code if code < 0 else code - 128
+    if number > 0:
+        with contextlib.suppress(ValueError):
+            name = signal.Signals(number).name
+            return Outcome("killed", f"ended by {name} at each of {attempt} starts", attempt)
+    return Outcome("failed", last_line(job.directory / LOG) or f"ended with code {code}", attempt)
+
+
+def _wait_for_its_place(job: Job) -> None:
+    """Wait for a process of a study that was killed just now to end: it holds the directory."""
+    until = time.monotonic() + GRACE
+    while time.monotonic() < until and not STOPPED.is_set():
+        with contextlib.suppress(results.RunDirectoryError), results.claim(job.directory):
+            return
+        time.sleep(0.5)
+
+
+def time_limit_words(seconds: float | None) -> str:
+    """Say what happened at a time limit."""
+    return f"ended at its time limit of {seconds:g} s; what it has kept is gone on with"
+
+
+def last_line(log: Path) -> str:
+    """Read the last line of a log that says something."""
+    with contextlib.suppress(OSError), log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+        lines = file.read().decode("utf-8", "replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return ""
+
+
+def environment(cores: int) -> dict[str, str]:
+    """Return the variables that a run is started with: its cores, and where the code is."""
+    paths = [str(results.ROOT), os.environ.get("PYTHONPATH", "")]
+    return {"PJRT_NPROC": str(cores), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def _run_child(job: Job, attempt: int) -> tuple[int, bool, float]:
+    """Run the process once: (its code, whether it ran out of time, bytes it took at most)."""
+    job.directory.mkdir(parents=True, exist_ok=True)
+    arguments = ["--config", str(job.config), "--out", str(job.directory.parent)]
+    module = "experiments.study.child"
+    with open_log(job.directory, attempt) as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, str(os.getpid()), job.experiment, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=job.working_directory,
+            env=os.environ | environment(job.cores),
+            start_new_session=True,
+        )
+    until = time.monotonic() + (job.time_limit or float("inf"))
+    timed_out = False
+    try:
+        while (found := _poll(process)) is None:
+            timed_out = time.monotonic() > until
+            if timed_out or STOPPED.is_set():
+                found = _end(process)
+                break
+            time.sleep(PAUSE)
+    except BaseException:
+        _end(process)
+        raise
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)  # what it has started, if it left any of that
+    return *found[:1], timed_out, found[1]
+
+
+def open_log(directory: Path, attempt: int):
+    """Open the log of a run, and head what this start will write."""
+    log = (directory / LOG).open("ab")
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    log.write(f"== {now}, start {attempt} on {socket.gethostname()}\n".encode())
+    log.flush()
+    return log
+
+
+def _poll(process: subprocess.Popen) -> tuple[int, float] | None:
+    """Return (code, peak memory in bytes) once a process has ended."""
+    pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+    if not pid:
+        return None
+    process.returncode = os.waitstatus_to_exitcode(status)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return process.returncode, float(usage.ru_maxrss * unit)
+
+
+def _end(process: subprocess.Popen) -> tuple[int, float]:
+    """End a process and all it has started: asked first, then killed."""
+    for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, float("inf"))):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
+        until = time.monotonic() + patience
+        while time.monotonic() < until:
+            found = _poll(process)
+            if found is not None:
+                return found
+            time.sleep(PAUSE)
+    raise AssertionError("a killed process ends")
