@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
         raise
     except OSError as error:
         configs.leave(f"{error.filename or runs.directory}: {error.strerror or error}", code=1)
-    except (results.RunDirectoryError, results.StoreError) as error:
+    except ValueError as error:  # of a directory, a store; too much to be put together
         configs.leave(str(error), code=1)
     if failed:
         words = f"{failed} of {count(len(runs.points), 'run')} not finished, see above"
@@ -154,30 +154,27 @@ def execute(runs: Runs, todo: list[int], options: Arguments) -> dict[int, Outcom
 
 def put_together(runs: Runs) -> int:
     """Write the runs' tables and datasets as one; returns how many runs cannot be read."""
-    finished, damaged = [], 0
-    for point in runs.points:
-        if not results.is_finished(point.directory):
-            continue
+    experiment, finished, found = runs.experiment, [], []
+    begun = [point for point in runs.points if results.is_finished(point.directory)]
+    for point in begun:
         try:
-            results.check_is_of(point.directory, runs.experiment.name, point.config)
-            collect.load(runs.experiment, point)
+            results.check_is_of(point.directory, experiment.name, point.config)
+            found += collect.load_all(experiment, [point])
+            finished.append(point)
         except (results.StoreError, results.RunDirectoryError) as error:
-            damaged += 1
             print(f"damaged: {error}; to mend it: python -m experiments.verify {point.directory}",
                   file=sys.stderr)  # fmt: skip
-        else:
-            finished.append(point)
     results.write_text(runs.directory / "status.csv", results.to_csv(runs_table(runs)))
     if finished:
-        for table in collect.tables(runs.experiment, finished):
+        for table in collect.tables(experiment, finished, found):
             results.write_text(runs.directory / f"{table.name}.csv", results.to_csv(table))
             Console().print(results.to_rich(table))
-        dataset = collect.dataset(runs.experiment, finished)
+        whole = collect.dataset(experiment, finished, runs=found)
         path = runs.directory / results.DATASET
-        results.Store.replace(path, results.Blocks(dataset, {}))
+        results.Store.replace(path, results.Blocks(whole, {}))
     results.remove_leftovers(runs.directory)
     print(f"{len(finished)} of {count(len(runs.points), 'run')} together: {runs.directory}")
-    return damaged
+    return len(begun) - len(finished)
 
 
 def say_what_is_kept(runs: Runs, kept: int, of: int) -> None:
