@@ -15,21 +15,27 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from rnn_jax.files import MOST_SHOWN, shown, shown_name
+
 Overrides = dict[str, Any]
 MOST = 100_000  # runs of a study
+MOST_SETTINGS = 10 * MOST  # in all of them
 DEEPEST = 20  # levels of nesting
 
 
 def values(name: str, choices: Sequence[Any]) -> list[Overrides]:
     """Give one setting each of these values in turn."""
     if not isinstance(choices, Sequence) or isinstance(choices, str) or not choices:
-        raise ValueError(f"the values of {name} are {choices!r}; allowed: a list of one or more")
+        raise ValueError(
+            f"the values of {shown_name(name)} are {shown(choices)}; allowed: a list of one or more"
+        )
     return [{name: choice} for choice in choices]
 
 
 def product(*parts: Sequence[Overrides]) -> list[Overrides]:
     """Combine each with each; the last part changes fastest."""
-    _check_number(math.prod(map(len, parts)))
+    number = math.prod(map(len, parts))
+    _check_number(number, number * sum(max(map(len, part), default=0) for part in parts))
     return [_merged(each) for each in itertools.product(*parts)]
 
 
@@ -37,7 +43,7 @@ def zipped(*parts: Sequence[Overrides]) -> list[Overrides]:
     """Combine the first with the first, the second with the second; all are equally long."""
     sizes = [len(part) for part in parts]
     if len(set(sizes)) > 1:
-        sizes = ", ".join(map(str, sizes))
+        sizes = ", ".join(map(str, sizes))[:MOST_SHOWN]
         raise ValueError(f"zip joins parts of {sizes} runs; allowed: equally long ones")
     return [_merged(each) for each in zip(*parts, strict=True)]
 
@@ -64,15 +70,15 @@ def read_overrides(tree: Any, depth: int = 0) -> list[Overrides]:
     if tree == {} and depth == 0:
         return [{}]
     if depth > DEEPEST:
-        raise ValueError(f"overrides nest deeper than {DEEPEST} levels")
+        raise ValueError(f"overrides nest {depth} levels deep; allowed: up to {DEEPEST}")
     allowed = 'allowed: {"setting": [values]}, or one of "product", "zip", "chain" with a list'
     if not isinstance(tree, dict) or len(tree) != 1:
-        raise ValueError(f"overrides hold {str(tree)[:200]}; {allowed}")
+        raise ValueError(f"overrides hold {shown(tree)}; {allowed}")
     ((name, parts),) = tree.items()
     if name not in OPERATIONS:
         return values(name, parts)
     if not isinstance(parts, list) or not parts:
-        raise ValueError(f"{name} holds {str(parts)[:200]}; {allowed}")
+        raise ValueError(f"{name} holds {shown(parts)}; {allowed}")
     return OPERATIONS[name](*(read_overrides(part, depth + 1) for part in parts))
 
 
@@ -81,11 +87,18 @@ def _merged(overrides: Iterable[Overrides]) -> Overrides:
     for each in overrides:
         for name in each:
             if name in merged:
-                raise ValueError(f"{name} is overridden twice in one run; allowed: once")
+                raise ValueError(
+                    f"{shown_name(name)} is overridden twice in one run; allowed: once"
+                )
         merged |= each
     return merged
 
 
-def _check_number(number: int) -> None:
+def _check_number(number: int, num_settings: int = 0) -> None:
     if number > MOST:
         raise ValueError(f"the overrides make {number} runs; allowed: up to {MOST}")
+    if num_settings > MOST_SETTINGS:
+        raise ValueError(
+            f"the overrides make {num_settings} settings in {number} runs; "
+            f"allowed: up to {MOST_SETTINGS}"
+        )

@@ -25,7 +25,7 @@ from rnn_jax.devices import num_cores
 
 Outcomes = Iterator[tuple[int, Outcome]]
 Begun = Callable[[int], None]
-ABANDONED = threading.Event()  # a run that could not be ended goes on in this process
+LEFT: list[io.TextIOWrapper] = []  # logs of runs that could not be ended: they go on in here
 
 
 def inline(todo: list[Job], options: Arguments, begun: Begun) -> Outcomes:
@@ -37,7 +37,7 @@ def inline(todo: list[Job], options: Arguments, begun: Begun) -> Outcomes:
     os.environ.update(jobs.environment(options.cores))  # read when JAX makes its devices
     for index, job in enumerate(todo):
         begun(index)
-        yield index, run_job(job) if ABANDONED.is_set() else _run_here(job)
+        yield index, run_job(job) if LEFT else _run_here(job)
 
 
 def processes(todo: list[Job], options: Arguments, begun: Begun) -> Outcomes:
@@ -114,7 +114,7 @@ def _run_here(job: Job) -> Outcome:
             while thread.is_alive() and time.perf_counter() - started < limit:
                 thread.join(0.1)  # with a pause: a signal is seen at once
             if thread.is_alive():
-                ABANDONED.set()
+                LEFT.append(log)
         outcome = jobs.judge(job, codes[0] if codes else 1, not codes, 1)
     except OSError as error:
         outcome = Outcome("failed", f"{error.filename}: {error.strerror}")
@@ -142,7 +142,9 @@ def _log_of(job: Job) -> Generator[io.TextIOWrapper]:
     try:
         yield log
     finally:
-        log.flush() if ABANDONED.is_set() else log.close()
+        log.flush()
+        if log not in LEFT:
+            log.close()
 
 
 @contextlib.contextmanager

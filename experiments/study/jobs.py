@@ -111,14 +111,18 @@ def environment(cores: int) -> dict[str, str]:
     return {"PJRT_NPROC": str(cores), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
+def child_command(job: Job) -> list[str]:
+    """Return the command of a run: its experiment's own, in a process that ends with this one."""
+    child = [sys.executable, "-m", "experiments.study.child", str(os.getpid()), job.experiment]
+    return [*child, "--config", str(job.config), "--out", str(job.directory.parent)]
+
+
 def _run_child(job: Job, attempt: int) -> tuple[int, bool, float]:
     """Run the process once: (its code, whether it ran out of time, bytes it took at most)."""
     job.directory.mkdir(parents=True, exist_ok=True)
-    arguments = ["--config", str(job.config), "--out", str(job.directory.parent)]
-    module = "experiments.study.child"
     with open_log(job.directory, attempt) as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, str(os.getpid()), job.experiment, *arguments],
+            child_command(job),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -52,9 +52,7 @@ def main() -> None:
             if number:
                 rounds.append(row)
             print(f"round {number}, {name}: {row}", file=sys.stderr)
-    print(
-        "| | before the first run, s | a run, s | after the last, s | memory beside the run, MB |"
-    )
+    print("| | before the first, s | a run, s | after the last, s | memory beside the runs, MB |")
     print("|---|---:|---:|---:|---:|")
     for name, rounds in found.items():
         medians = [three_digits(statistics.median(column)) for column in zip(*rounds, strict=True)]

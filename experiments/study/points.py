@@ -36,9 +36,6 @@ def points_of(study: Study, experiment: Experiment, out: Path) -> list[Point]:
     points: list[Point] = []
     known: dict[Path, int] = {}
     for number, overrides in enumerate(read_overrides(study.overrides), 1):
-        for name in overrides:
-            if name in study.config:
-                raise ValueError(f"{name} stands in config and in overrides; allowed: in one")
         try:
             config = configs.from_tree(experiment.config_class, study.config | overrides)
         except ValueError as error:

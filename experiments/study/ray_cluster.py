@@ -91,6 +91,6 @@ def cancel(ray: Any, references: list[Any]) -> None:
     """Stop tasks as SIGTERM would: each asks its run to save and waits for it."""
     for reference in references:
         ray.cancel(reference, force=False)
-    until = time.monotonic() + jobs.GRACE
+    until = time.monotonic() + command.PATIENCE
     while references and time.monotonic() < until:
         _, references = ray.wait(references, num_returns=len(references), timeout=0.1)

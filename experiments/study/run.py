@@ -18,7 +18,7 @@ from experiments.computing import progress
 from experiments.experiment import Experiment, load
 from experiments.study import collect
 from experiments.study.config import Arguments, Study, read_study
-from experiments.study.executors import ABANDONED, EXECUTORS
+from experiments.study.executors import EXECUTORS, LEFT
 from experiments.study.jobs import LOG, Job, Outcome
 from experiments.study.points import Point, points_of, study_directory
 from experiments.wording import count
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def end(code: int) -> NoReturn:
     """Leave; at once where a run that could not be ended would keep this process."""
-    if ABANDONED.is_set():
+    if LEFT:
         sys.stdout.flush()
         os._exit(code)
     raise SystemExit(code)
