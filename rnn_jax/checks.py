@@ -129,12 +129,17 @@ def _check_tree(name: str, tree, expected, dtype, where: str) -> None:
 
 
 def _check_lengths(seq_lengths: Array, batch: tuple[int, ...], num_steps: int) -> Array:
+    if not isinstance(seq_lengths, jax.Array):
+        try:
+            seq_lengths = np.asarray(seq_lengths)
+        except ValueError:  # a list of lists of several lengths
+            raise ValueError("seq_lengths has no one shape; allowed: the batch shape") from None
     if np.shape(seq_lengths) != batch:
         raise ValueError(
             f"seq_lengths has shape {np.shape(seq_lengths)}; allowed: the batch shape {batch}"
         )
-    if not jnp.issubdtype(jnp.result_type(seq_lengths), jnp.integer):
-        raise ValueError(f"seq_lengths is {jnp.result_type(seq_lengths)}; allowed: integers")
+    if not jnp.issubdtype(seq_lengths.dtype, jnp.integer):
+        raise ValueError(f"seq_lengths is {seq_lengths.dtype}; allowed: integers")
     if not isinstance(seq_lengths, Tracer):
         values = np.asarray(seq_lengths)
         outside = values[(values < 0) | (values > num_steps)]

@@ -22,12 +22,11 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 ConfigT = TypeVar("ConfigT", bound="DataclassInstance")
-MOST_SHOWN = 200  # characters of a wrong value in a message
 
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """What every experiment takes beside its config; none of it changes a number."""
+    """What every experiment takes beside its config; at most last bits depend on it."""
 
     out: Path = Path("runs")
     """folder of the run directories"""
@@ -39,8 +38,19 @@ class RunOptions:
     """of the processes that share this run, which one this is: it takes every world-th block"""
     world: int = 1
     """how many processes share this run, a sweep; each is started by hand, with its rank"""
+    batch_shards: int = 1
+    """devices that share every batch of a training, which changes its last bits; 1: no sharing"""
+    coordinator: str | None = None
+    """HOST:PORT at rank 0: the processes share the batches, not the blocks, as batch_shards says"""
 
     def __post_init__(self):
+        if self.batch_shards < 1:
+            raise ValueError(f"batch_shards is {self.batch_shards}; allowed: at least 1")
+        if self.coordinator and (self.world < 2 or self.batch_shards % self.world):
+            raise ValueError(
+                f"coordinator is given, batch_shards is {self.batch_shards}, world {self.world}; "
+                "allowed: a world of at least 2, and batch_shards a multiple of it"
+            )
         if self.world < 1:
             raise ValueError(f"world is {self.world}; allowed: at least 1")
         if not 0 <= self.rank < self.world:
@@ -200,23 +210,26 @@ def _structure(kind: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
-            raise ValueError(f"{where or 'the config'} is {_shown(value)}; allowed: an object")
+            raise ValueError(f"{where or 'the config'} is {files.shown(value)}; allowed: an object")
         hints = typing.get_type_hints(kind)
         names = [field.name for field in dataclasses.fields(kind)]
         for key in value:
             if key not in names:
-                shown = key if key.isidentifier() else _shown(key)
-                raise ValueError(f"unknown key {where}{shown}; allowed: {', '.join(names)}")
+                raise ValueError(
+                    f"unknown key {where}{files.shown_name(key)}; allowed: {', '.join(names)}"
+                )
         return kind(**{k: _structure(hints[k], v, f"{where}{k}") for k, v in value.items()})
     if origin is tuple:
         if not isinstance(value, list):
-            raise ValueError(f"{where} is {_shown(value)}; allowed: a list")
+            raise ValueError(f"{where} is {files.shown(value)}; allowed: a list")
         return tuple(_structure(arguments[0], item, where) for item in value)
     if origin is typing.Literal:
         for allowed in arguments:
             if type(allowed) is type(value) and allowed == value:
                 return allowed
-        raise ValueError(f"{where} is {_shown(value)}; allowed: {', '.join(map(str, arguments))}")
+        raise ValueError(
+            f"{where} is {files.shown(value)}; allowed: {', '.join(map(str, arguments))}"
+        )
     if origin in (typing.Union, types.UnionType):
         if value is None:
             return None
@@ -224,16 +237,7 @@ def _structure(kind: Any, value: Any, where: str) -> Any:
     if kind is float and type(value) is int and abs(value) < 2**1000:
         value = float(value)
     if type(value) is not kind:
-        raise ValueError(f"{where} is {_shown(value)}; allowed: {kind.__name__}")
+        raise ValueError(f"{where} is {files.shown(value)}; allowed: {kind.__name__}")
     if kind is float and not math.isfinite(value):
         raise ValueError(f"{where} is {value}; allowed: a finite number")
     return value
-
-
-def _shown(value: Any) -> str:
-    """Write any value of JSON in a line that is not endless."""
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):  # too deep; an int of too many digits
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, files of JSON rows that grow, and JSON of others."""
+"""Files that are written whole or not at all, files of JSON rows that grow, and files of others."""
 
 import contextlib
 import errno
@@ -11,6 +11,7 @@ from typing import Any
 
 PARTIAL = ".*.partial"
 MOST_BYTES = 2**24  # of a config or a record, which have some thousand
+MOST_SHOWN = 200  # characters of a wrong value in a message
 
 
 @contextlib.contextmanager
@@ -68,14 +69,55 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def shown(value: Any) -> str:
+    """Write any value of JSON in a line that is not endless."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # too deep; an int of too many digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
+def shown_name(name: str) -> str:
+    """Write a name that may be anything: itself if it is one."""
+    return name if name.isidentifier() and len(name) <= MOST_SHOWN else shown(name)
+
+
+def below(folder: Path) -> Iterator[os.DirEntry]:
+    """Find all that is below a folder, however deep; links are found and not followed."""
+    waiting = [os.fspath(folder)]
+    while waiting:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                yield entry
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+
+
 def links(folder: Path) -> Iterator[Path]:
-    """Find the symbolic links below a folder: what is read or written there is elsewhere."""
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_symlink():
-                yield Path(entry)
-            elif entry.is_dir():
-                yield from links(Path(entry))
+    """Find what below a folder is no file or folder: links lead elsewhere, pipes never end."""
+    for entry in below(folder):
+        if not (entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False)):
+            yield Path(entry)
+
+
+def decoded_size(compressor: str | None, data: bytes) -> int | None:
+    """Read from the head of compressed data how many bytes it claims to hold; None: it is torn."""
+
+    def number(start: int, stop: int) -> int:
+        return int.from_bytes(data[start:stop], "little")
+
+    if compressor is None:
+        return len(data)
+    if compressor == "blosc":  # its own length stands there too
+        return number(4, 8) if len(data) >= 16 and number(12, 16) == len(data) else None
+    if data[:4] != b"\x28\xb5\x2f\xfd" or len(data) < 9:  # zstd: RFC 8878, 3.1.1.1
+        return None
+    kind, is_single = data[4] >> 6, data[4] >> 5 & 1
+    start = 5 + (not is_single) + (0, 1, 2, 4)[data[4] & 3]
+    if kind == 0:
+        return number(start, start + 1) if is_single else None
+    return number(start, start + 2**kind) + (256 if kind == 1 else 0)
 
 
 def append_row(path: Path, row: dict) -> None:

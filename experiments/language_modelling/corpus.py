@@ -18,7 +18,7 @@ from rnn_jax.data import (
     make_encoding,
 )
 from rnn_jax.data.windows import whole_line
-from rnn_jax.files import write_text
+from rnn_jax.files import parse_json, write_text
 
 READER = "reader.json"
 PIECE = 2048  # tokens of the validation split that are read in one go during training
@@ -113,7 +113,7 @@ def read_reader(folder: Path) -> Reader:
     """Read the reader that is kept there; ValueError: none is, or it cannot be read."""
     path = folder / READER
     try:
-        tree = json.loads(path.read_text("utf-8"))
+        tree = parse_json(path.read_bytes())
         return Reader(tree["source"], Encoding.from_json(json.dumps(tree["encoding"])))
     except FileNotFoundError:
         raise ValueError(f"{path} is not there; no training has begun in this run") from None

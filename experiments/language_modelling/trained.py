@@ -59,9 +59,14 @@ def open_trained(run: Path, name: str | None = None) -> Trained:
     found = []
     for training, point in candidates.items():
         rows, plan = read_rows(folder / training / ROWS), run_plan(config, point.num_steps)
-        while best := best_epoch(rows, plan):  # its checkpoint may be in the making
-            found.append((best["validation_loss"], training, point, best["step"]))
-            rows = [row for row in rows if row is not best]
+        try:
+            while best := best_epoch(rows, plan):  # its checkpoint may be in the making
+                found.append((float(best["validation_loss"]), training, point, int(best["step"])))
+                rows = [row for row in rows if row is not best]
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(
+                f"{folder / training / ROWS} has other rows than a training's"
+            ) from None
     size = reader.encoding.size
     for _, training, point, step in sorted(found):
         model: Any = build_model(config, point.cell, size)

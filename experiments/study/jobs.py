@@ -149,7 +149,8 @@ def _run_child(job: Job, attempt: int) -> tuple[int, bool, float]:
 
 def open_log(directory: Path, attempt: int):
     """Open the log of a run, and head what this start will write."""
-    log = (directory / LOG).open("ab")
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW  # no link
+    log = os.fdopen(os.open(directory / LOG, flags, 0o666), "ab")
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     log.write(f"== {now}, start {attempt} on {socket.gethostname()}\n".encode())
     log.flush()

@@ -19,7 +19,7 @@ from rnn_jax.data import (
     make_batches,
     make_encoding,
 )
-from rnn_jax.files import write_text
+from rnn_jax.files import parse_json, write_text
 
 READER = "reader.json"
 
@@ -107,7 +107,7 @@ def read_reader(folder: Path) -> Reader:
     """Read the reader that is kept there; ValueError: none is, or it cannot be read."""
     path = folder / READER
     try:
-        tree = json.loads(path.read_text("utf-8"))
+        tree = parse_json(path.read_bytes())
         encoding = Encoding.from_json(json.dumps(tree["encoding"]))
         return Reader(tree["source"], tuple(tree["class_names"]), encoding)
     except FileNotFoundError:

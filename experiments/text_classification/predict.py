@@ -107,9 +107,16 @@ def choose(run: Run, reader: Reader, model: str | None):
     found = []
     for name, rate, seed in networks_of(config):
         training = training_name(name, rate, seed)
-        best = best_epoch(read_rows(folder / training / ROWS))
-        if best is not None and model in (None, name):
-            found.append((best["validation_accuracy"], name, training, best["step"]))
+        try:
+            best = best_epoch(read_rows(folder / training / ROWS))
+            if best is not None and model in (None, name):
+                found.append(
+                    (float(best["validation_accuracy"]), name, training, int(best["step"]))
+                )
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(
+                f"{folder / training / ROWS} has other rows than a training's"
+            ) from None
     optimizer = make_optimizer(config.optimizer, 2**31)  # the state's shapes, whatever the steps
     for _, name, training, step in sorted(found, reverse=True):
         checkpoints = checkpoints_in(

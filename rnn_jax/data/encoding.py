@@ -19,6 +19,7 @@ import numpy as np
 from rnn_jax.data.batching import Encoded, check_at_least
 from rnn_jax.data.bpe import make_bpe_encoder, make_pieces, train_merges
 from rnn_jax.data.texts import Texts
+from rnn_jax.files import parse_json
 
 KINDS = ("byte", "character", "word", "bpe")
 UNKNOWN = "\ufffd"  # how index 0 is decoded
@@ -91,7 +92,7 @@ class Encoding(NamedTuple):
     def from_json(cls, text: str) -> "Encoding":
         """Read what ``to_json`` wrote; anything else is a ValueError of one line."""
         try:
-            tree = json.loads(text)
+            tree = parse_json(text)
             kind, symbols = tree["kind"], tree["vocabulary"]
             is_sound = len(tree) == 2 and isinstance(symbols, list) and kind in KINDS
             is_sound &= all(isinstance(symbol, str) and symbol for symbol in symbols)
@@ -99,7 +100,7 @@ class Encoding(NamedTuple):
             is_sound &= kind != "byte" or not symbols
             is_sound &= kind != "bpe" or len(make_pieces(symbols)) == 256 + len(symbols)
             is_sound &= kind != "character" or all(len(symbol) == 1 for symbol in symbols)
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             is_sound = False
         if not is_sound:
             raise ValueError(f"{text[:40]!r} is no encoding; allowed: what Encoding.to_json writes")

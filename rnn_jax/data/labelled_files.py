@@ -188,5 +188,5 @@ def _valid(text: str) -> str:
 
 
 def _some(names: Any, most: int = 10) -> str:
-    names = [str(name) for name in names]
+    names = [name if name.isprintable() else repr(name) for name in map(str, names)]
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if names[most:] else "")

@@ -20,11 +20,12 @@ import numpy as np
 from rnn_jax.data.documents import Documents
 from rnn_jax.data.encoding import Encoding, bytes_encoder
 from rnn_jax.data.texts import SPLITS
-from rnn_jax.files import remove, written_whole
+from rnn_jax.files import parse_json, remove, written_whole
 
 HEAD = "corpus.json"
 FILES = (HEAD, *(f"{split}.bin" for split in SPLITS))
 FORMAT = 1  # the number changes with what is in the files
+DTYPES = ("|u1", "<u2", "<u4")
 ABANDONED = 24 * 3600.0  # seconds
 
 
@@ -99,10 +100,10 @@ def open_tokens(folder: Path, what: dict | None = None) -> dict[str, TokenStream
       ValueError: one line, if the folder is not whole, or holds something else.
     """
     try:
-        head = json.loads((folder / HEAD).read_text("utf-8"))
+        head = parse_json((folder / HEAD).read_bytes())
         is_sound = what is None or {name: head[name] for name in what} == what
         streams = {split: _open(folder / f"{split}.bin", head["splits"][split]) for split in SPLITS}
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, IndexError, OverflowError):
         is_sound, streams = False, {}
     if not is_sound:
         raise ValueError(f"{folder} has no such tokens, whole; allowed: what prepare_tokens writes")
@@ -162,7 +163,7 @@ def _is_ours(folder: Path, what: dict) -> bool:
     if not names <= set(FILES) or len(names) < len(FILES) - 1:
         return False
     try:
-        head = json.loads((folder / HEAD).read_text("utf-8"))
+        head = parse_json((folder / HEAD).read_bytes())
         return {name: head[name] for name in what} == what
     except (OSError, ValueError, TypeError, KeyError):
         return True
@@ -189,11 +190,15 @@ def _open(path: Path, head: dict) -> TokenStream:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != head["sha256"]:
         raise ValueError(f"{path} is damaged; allowed: what was written")
+    if head["dtype"] not in DTYPES:  # of objects, bytes would be taken for addresses
+        raise ValueError(f"{path} is of dtype {head['dtype']!r}; allowed: {', '.join(DTYPES)}")
     tokens = np.memmap(path, head["dtype"], mode="r")
     starts = np.array(head["starts"], np.int64)
     if not len(tokens) == head["num_tokens"] == starts[-1]:
         raise ValueError(f"{path} has {len(tokens)} tokens; allowed: {head['num_tokens']}")
-    return TokenStream(tokens, starts, head["num_bytes"])
+    if starts[0] != 0 or np.any(np.diff(starts) < 1) or int(head["num_bytes"]) < 1:
+        raise ValueError(f"{path} has documents without a token; allowed: one or more in each")
+    return TokenStream(tokens, starts, int(head["num_bytes"]))
 
 
 def _remove_abandoned(folder: Path) -> None:

@@ -7,6 +7,8 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
+from rnn_jax.files import links
+
 LOCKS = ".locks"
 
 
@@ -19,8 +21,11 @@ def claim(directory: Path, rank: int = 0, world: int = 1) -> Generator[None]:
     """Hold the right to write in a run directory, made if need be.
 
     One process holds it alone; of those that share a sweep, one of each rank. The system takes a
-    lock back when a process dies, however it dies.
+    lock back when a process dies, however it dies. A directory with a link in it is refused: what
+    is written there would be written elsewhere.
     """
+    for link in links(directory):
+        raise RunDirectoryError(f"{link} is a link or a device; allowed: files and folders")
     (directory / LOCKS).mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
 

@@ -8,10 +8,11 @@ DONE                written last: all of it is there
 """
 
 import json
+import re
 from pathlib import Path
 
 from rnn_jax import config as configs
-from rnn_jax.files import remove_partial, write_text
+from rnn_jax.files import parse_json, read_text, remove_partial, write_text
 from rnn_jax.results.locks import RunDirectoryError
 
 CONFIG, ENVIRONMENT, DATASET, DONE = (
@@ -43,7 +44,7 @@ def read_record(directory: Path) -> dict:
     """Read environment.json."""
     path = directory / ENVIRONMENT
     try:
-        record = json.loads(path.read_text())
+        record = parse_json(read_text(path))
         return {key: record[key] for key in ("experiment", "config_hash", "code_hash")} | record
     except (FileNotFoundError, NotADirectoryError):
         if not directory.is_dir():
@@ -53,14 +54,14 @@ def read_record(directory: Path) -> dict:
             f"{directory} is not a run directory: {ENVIRONMENT} is not there{begun}"
         ) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise RunDirectoryError(f"{path} cannot be read: {error!r}") from None
+        raise RunDirectoryError(f"{path} cannot be read: {repr(error)[:200]}") from None
 
 
 def read_config(directory: Path, config_class: type[configs.ConfigT]) -> configs.ConfigT:
     """Read config.json; RunDirectoryError if it is not the config that the run was made with."""
     path = directory / CONFIG
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         config = configs.from_json(config_class, text)
     except FileNotFoundError:
         raise RunDirectoryError(f"{path} is not there; {ANEW}") from None
@@ -139,6 +140,7 @@ def set_aside(directory: Path) -> Path:
     """Keep what is there under a name with its time; returns the new name."""
     try:
         stamp = str(read_record(directory).get("time_utc", "earlier")).replace(":", "")
+        stamp = stamp if re.fullmatch(r"[\w.+-]{1,40}", stamp, re.ASCII) else "earlier"
     except RunDirectoryError:
         stamp = "earlier"
     names = (f"{directory.name}-{stamp}" + (f"-{i}" if i else "") for i in range(1000))

@@ -9,7 +9,9 @@ The layout is zarr's format 2, one file a chunk. Chunks are written and read her
 through its threads a block takes ten times as long.
 """
 
+import contextlib
 import json
+import math
 import shutil
 import zlib
 from collections.abc import Mapping
@@ -23,10 +25,19 @@ import zarr
 
 from rnn_jax.files import remove, write_bytes, written_whole
 from rnn_jax.results.blocks import Blocks
+from rnn_jax.results.opening import (
+    CHECKSUMS,
+    MOST_BYTES,
+    MOST_CHUNKS,
+    MOST_RATIO,
+    check_size,
+    decode,
+    open_in_memory,
+    read_bytes,
+)
 
 MARKS = "block_crc"
 NOT_DONE = -1
-CHECKSUMS = "checksums"  # attribute: of what stands there from the start
 SIZES = "block_sizes"  # attribute: how the rest is cut
 ATTRIBUTES = "attributes"  # among the checksums
 CODEC = numcodecs.Zstd(level=1, checksum=True)
@@ -49,9 +60,10 @@ class Store:
 
     def __init__(self, path: Path, blocks: Blocks):
         self.path, self.blocks = path, blocks
+        self.most_bytes = max(MOST_BYTES, blocks.template.nbytes)
         if not path.exists():
             _create(path, blocks)
-        found, checksums = _open(path)
+        found, checksums = _open(path, self.most_bytes)
         expected = _checksums(blocks)
         if found.sizes != blocks.sizes or checksums != expected:
             what = _difference(found, blocks, checksums, expected)
@@ -61,10 +73,11 @@ class Store:
             )
 
     @classmethod
-    def open(cls, path: Path) -> "Store":
-        """Open what is there, as it is."""
+    def open(cls, path: Path, most_bytes: int = MOST_BYTES) -> "Store":
+        """Open what is there, as it is; most_bytes: see ``load``."""
         store = cls.__new__(cls)
-        store.path, (store.blocks, _) = path, _open(path)
+        store.path, store.most_bytes = path, most_bytes
+        store.blocks, _ = _open(path, most_bytes)
         return store
 
     @classmethod
@@ -90,7 +103,7 @@ class Store:
         """Read the mark of every block that has one; None: it is torn."""
         marks: dict[int, int | None] = {}
         for path in (self.path / MARKS).iterdir():
-            if path.name.isdigit() and int(path.name) < self.blocks.num_blocks:
+            if path.name.isdecimal() and int(path.name) < self.blocks.num_blocks:
                 mark = _decode(path, (1,), np.dtype(np.int64))
                 if mark is None or mark[0] != NOT_DONE:
                     marks[int(path.name)] = None if mark is None else int(mark[0])
@@ -142,7 +155,7 @@ class Store:
 
     def damaged_template(self) -> list[str]:
         """List what stood there from the start and does not read as it was written."""
-        on_disk, checksums = _open(self.path)
+        on_disk, checksums = _open(self.path, self.most_bytes)
         return [
             name
             for name, checksum in sorted(checksums.items())
@@ -157,13 +170,22 @@ class Store:
         write_bytes(self.path / MARKS / str(index), data)
 
 
-def load(path: Path) -> xr.Dataset:
+def load(path: Path, most_bytes: int = MOST_BYTES) -> xr.Dataset:
     """Read a whole dataset into memory; StoreError, naming the place, if it is damaged.
 
-    ``xarray.open_zarr(path)`` reads it as well, but takes a lost chunk for nan.
+    ``xarray.open_zarr(path)`` reads it as well, but takes a lost chunk for nan, and runs whatever
+    code the folder names: for folders of your own.
+
+    Args:
+      path: folder of the dataset.
+      most_bytes: that it may take in memory; more only up to 1000 times what its files take.
     """
-    store = Store.open(path)
+    store = Store.open(path, most_bytes)
     blocks, bad = store.blocks, store.damaged_template()
+    try:
+        check_size(path, blocks.template.nbytes, most_bytes)
+    except ValueError as error:
+        raise StoreError(f"{path} cannot be opened: {error}") from None
     found = {name: np.empty(blocks.template[name].shape, blocks.template[name].dtype)
              for name in blocks.names}  # fmt: skip
     marks = store.marks()
@@ -187,16 +209,33 @@ def load(path: Path) -> xr.Dataset:
     return dataset
 
 
-def _open(path: Path) -> tuple[Blocks, dict[str, int]]:
+def _open(path: Path, most_bytes: int = MOST_BYTES) -> tuple[Blocks, dict[str, int]]:
     """Open the dataset, unread, with its cut and the checksums of what stood there first."""
     try:
-        zarr.open_group(path, mode="r", use_consolidated=False, zarr_format=2)[MARKS]
-        dataset = xr.open_zarr(path)
+        store = open_in_memory(path, most_bytes)
+        zarr.open_group(store, mode="r", use_consolidated=False, zarr_format=2)[MARKS]
+        dataset = xr.open_zarr(store, zarr_format=2)
         checksums, sizes = (json.loads(dataset.attrs[key]) for key in (CHECKSUMS, SIZES))
-        return Blocks(dataset.drop_vars(MARKS), sizes), checksums
+        blocks = Blocks(dataset.drop_vars(MARKS), sizes)
+        _check_cut(blocks, checksums)
+        return blocks, checksums
     except Exception as error:  # zarr, xarray and json have no exception in common
         reason = " ".join(str(error).split()) or type(error).__name__
         raise StoreError(f"{path} cannot be opened: {reason}") from None
+
+
+def _check_cut(blocks: Blocks, checksums: Any) -> None:
+    """Check that everything has checksums, which are numbers, and that blocks hold numbers."""
+    if not all(type(number) is int for number in [*checksums.values(), *blocks.sizes.values()]):
+        raise ValueError("its checksums or block sizes are no whole numbers")
+    if min(blocks.sizes.values(), default=1) < 1 or blocks.num_blocks > MOST_CHUNKS:
+        raise ValueError(f"its blocks are of {blocks.sizes}; allowed: up to {MOST_CHUNKS} blocks")
+    unknown = set(blocks.template.variables) - {*blocks.names, *checksums}
+    if unknown:
+        raise ValueError(f"{sorted(map(str, unknown))[0]} has no checksum")
+    for name in blocks.names:
+        if blocks.template[name].dtype.kind not in "fiub":
+            raise ValueError(f"{name} is {blocks.template[name].dtype}; allowed: numbers")
 
 
 def _difference(before: Blocks, now: Blocks, old: dict, new: dict) -> str:
@@ -248,11 +287,13 @@ def _make_array(group, name: str, variable: xr.DataArray, chunks, fill) -> None:
 
 def _decode(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
     """Read one chunk; None if it is lost or torn."""
-    try:
-        data = CODEC.decode(path.read_bytes())
-        return np.frombuffer(data, dtype).reshape(shape)
-    except (OSError, ValueError, RuntimeError):  # lost; of another size; what zstd raises
-        return None
+    num_bytes = math.prod(shape) * dtype.itemsize
+    with contextlib.suppress(OSError):  # lost
+        data = read_bytes(path, num_bytes)
+        if data is not None and num_bytes <= max(MOST_BYTES, MOST_RATIO * len(data)):
+            values = decode(CODEC.codec_id, data, num_bytes)
+            return None if values is None else values.view(dtype).reshape(shape)
+    return None
 
 
 def _checksums(blocks: Blocks) -> dict[str, int]:

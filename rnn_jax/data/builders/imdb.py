@@ -22,6 +22,8 @@ URL = "https://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz"
 SHA256 = "c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe"  # as TFDS records it
 CLASS_NAMES = ("negative", "positive")
 MEMBERS = re.compile(r"(?:\./)?aclImdb/(train|test)/(neg|pos)/[^/]+\.txt")
+LONGEST = 2**20  # bytes of a review, which has up to 14,000
+MOST_BYTES = 2**30  # of all, which have 66 million
 PATIENCE_S = 20  # for the first answer; TFDS tries for minutes
 
 
@@ -53,15 +55,23 @@ def imdb(url: str = URL, sha256: str | None = None) -> Recipe:
 
 
 def read_archive(path: Path, sha256: str | None = None) -> dict[str, list[tuple[str, int]]]:
-    """Read the labelled reviews of a .tar.gz, in the order of their names, without unpacking it."""
+    """Read the labelled reviews of a .tar.gz, in the order of their names, without unpacking it.
+
+    Raises:
+      ValueError, tarfile.TarError, EOFError, OSError: it is something else, or unpacks to too much.
+    """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if sha256 and digest != sha256:
         raise ValueError(f"its SHA-256 is {digest[:12]}, not {sha256[:12]}")
     found: dict[str, dict[str, tuple[str, int]]] = {"train": {}, "test": {}}
+    num_bytes = 0
     with tarfile.open(path, "r|gz") as archive:
         for member in archive:
             match = MEMBERS.fullmatch(member.name)
+            num_bytes += member.size if match else 0
+            if match and (member.size > LONGEST or num_bytes > MOST_BYTES):
+                raise ValueError(f"{member.name[:80]!r} is too large for a review")
             if match and (file := archive.extractfile(member)):
                 text = file.read().decode("utf-8", "replace")
                 found[match[1]][member.name] = text, int(match[2] == "pos")

@@ -23,9 +23,10 @@ from rnn_jax.data.texts import (
     name_classes,
     to_texts,
 )
-from rnn_jax.files import remove
+from rnn_jax.files import parse_json, remove
 
 FORMAT = "array_record"
+CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # the last: of old ones
 SLICE = 10_000  # examples read at once: twice as fast as one by one
 
 
@@ -102,17 +103,16 @@ def _open(name: str, data_dir: Path | None, columns: dict[str, str]) -> Any:
     """Open the builder of a data set, and check how it is kept and that it has the columns."""
     import tensorflow_datasets as tfds
 
-    data_dir = data_dir or default_data_dir()
     with _quiet():
-        if (Path(name) / "dataset_info.json").is_file():
-            try:
-                builder = tfds.builder_from_directory(name)
-            except Exception as error:  # as many kinds as there are damages
-                raise ValueError(
-                    f"{name} cannot be read ({_line(error)}); allowed: a folder as TFDS prepared it"
-                ) from None
-        else:
-            builder = _find(name, data_dir)
+        is_folder = (Path(name) / "dataset_info.json").is_file()
+        folder = Path(name) if is_folder else _find(name, data_dir or default_data_dir())
+        _check_classes(folder)
+        try:
+            builder = tfds.builder_from_directory(folder.absolute())
+        except Exception as error:  # as many kinds as there are damages
+            raise ValueError(
+                f"{name} cannot be read ({_line(error)}); allowed: a folder as TFDS prepared it"
+            ) from None
     info = builder.info
     formats = [found.value for found in [info.file_format, *info.alternative_file_formats] if found]
     if FORMAT not in formats:
@@ -127,6 +127,30 @@ def _open(name: str, data_dir: Path | None, columns: dict[str, str]) -> Any:
                 f"allowed: {', '.join(sorted(info.features))}"
             )
     return builder
+
+
+def _check_classes(folder: Path) -> None:
+    """Check that the features of a data set are TFDS's own: it imports whatever class they name."""
+    for path in (folder / "features.json", folder / "dataset_info.json"):
+        try:
+            trees = [parse_json(path.read_bytes())]
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{path} cannot be read ({_line(error)}); allowed: a folder as TFDS prepared it"
+            ) from None
+        while trees:
+            tree = trees.pop()
+            for key, value in tree.items() if isinstance(tree, dict) else ():
+                is_class = key in CLASS_KEYS and isinstance(value, str)
+                if is_class and not value.startswith("tensorflow_datasets.core.features."):
+                    raise ValueError(
+                        f"{path} names the class {value[:80]!r}; allowed: features of TFDS"
+                    )
+            trees += (
+                tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+            )
 
 
 def _given_splits(builder: Any) -> list[str]:
@@ -172,8 +196,8 @@ def _labelled(name: str, builder: Any, text_column: str, label_column: str) -> T
     return make_text_data(name, origin, names, splits)
 
 
-def _find(name: str, data_dir: Path) -> Any:
-    """Open the builder of a data set by its name."""
+def _find(name: str, data_dir: Path) -> Path:
+    """Find the folder of a data set by its name, as TFDS does, which takes Reviews for reviews."""
     import tensorflow_datasets as tfds
 
     if not data_dir.is_dir():
@@ -181,16 +205,18 @@ def _find(name: str, data_dir: Path) -> Any:
             f"data is {name!r} and the folder {data_dir} is not there; "
             "allowed: a data_dir that holds data sets prepared by TFDS"
         )
-    try:
-        return tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir)
-    except Exception:  # what TFDS raises here differs with what it finds
+    folder = None
+    with contextlib.suppress(Exception):  # what TFDS raises here differs with what it finds
+        folder = tfds.core.read_only_builder._find_builder_dir(name, data_dir=data_dir)
+    if folder is None:
         known = name.split("/")[0].split(":")[0]
         imdb = "imdb, which needs no preparation; or " if known == "imdb_reviews" else ""
         raise ValueError(
             f"the TFDS data set {name!r} is not prepared in {data_dir}; allowed: {imdb}one that is:"
             f' with the extra pip install "rnn-jax[tf]", here or elsewhere, tfds build {known} '
             f"--file_format={FORMAT} --data_dir=DIR"
-        ) from None
+        )
+    return Path(folder)
 
 
 def _read_or_prepare(recipe: Recipe, data_dir: Path) -> TextData:

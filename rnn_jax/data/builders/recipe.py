@@ -1,5 +1,6 @@
 """What a data set of our own is, before TFDS is imported, and the copy of it that is read fast."""
 
+import math
 import os
 import zipfile
 from collections.abc import Callable
@@ -37,6 +38,7 @@ def default_data_dir() -> Path:
 def read_cache(path: Path) -> TextData | None:
     """Read what ``write_cache`` wrote; None if it is not there or damaged."""
     try:
+        _check_sizes(path)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             splits = {}
             for name in SPLITS:
@@ -48,6 +50,17 @@ def read_cache(path: Path) -> TextData | None:
             return TextData("", str(arrays["source"]), names, splits)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
+
+
+def _check_sizes(path: Path) -> None:
+    """Check that arrays are no larger than the file: numpy makes room for what they claim."""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as file:
+                np.lib.format.read_magic(file)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            if math.prod(shape) * dtype.itemsize > path.stat().st_size:
+                raise ValueError(f"{path} has an array larger than itself; allowed: what it holds")
 
 
 def write_cache(path: Path, data: TextData) -> None:
