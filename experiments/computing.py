@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from experiments import command, compilation_cache
+from experiments import command, compilation_cache, sharing
 from experiments.experiment import Experiment, Sweep, Whole, Workplace
 from rnn_jax import results
 
@@ -167,6 +167,8 @@ def compute_blocks(
         compilation_cache.publish()  # a long block may not see its end
 
     hint()
+    if wanted:
+        sharing.tell(wanted)
     with progress(run.experiment.name, work.unit, total, total - len(wanted)) as bar:
         workplace = Workplace(run.directory, bar.report, log, bar.say)
         before = time.perf_counter()

@@ -67,6 +67,7 @@ class Experiment(NamedTuple):
     built_on: tuple[str, ...] = ()  # other folders here whose code its numbers come from
     packages: tuple[str, ...] = ()  # others that its numbers depend on, for the record
     extras: tuple[str, ...] = ()  # of pyproject.toml, that a run with all it can do needs
+    shares_batches: bool = False  # its trainings can be cut over several devices
     depends_on_cores: bool = False  # the last bits of its numbers depend on the number of CPU cores
 
 

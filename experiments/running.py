@@ -6,6 +6,7 @@ DONE. Whatever stops it, the same command goes on.
 """
 
 import contextlib
+import dataclasses
 import sys
 import time
 from collections.abc import Generator
@@ -15,7 +16,7 @@ from typing import NoReturn
 import jax
 import xarray as xr
 
-from experiments import command, compilation_cache, computing, outputs
+from experiments import command, compilation_cache, computing, outputs, sharing
 from experiments.computing import Run
 from experiments.experiment import Experiment, Sweep, Whole, load
 from rnn_jax import config as configs
@@ -30,10 +31,17 @@ def main(experiment: Experiment, argv: list[str] | None = None) -> None:
     )
     directory = results.run_directory(options.out, experiment.name, config)
     run = Run(experiment, config, directory, options.rank, options.world)
+    sharing.begin(experiment, options)
+    if options.coordinator:
+        run = dataclasses.replace(run, rank=0, world=1)
     if run.world > 1 and isinstance(experiment.compute, Whole):
         configs.leave(f"world is {run.world}; allowed: 1, {experiment.name} is not cut into blocks")
-    with one_line_errors(run):
+    with sharing.leaving_at_once(), one_line_errors(run):
+        if sharing.follows():
+            follow(run)
+            return
         if results.is_finished(directory) and not options.force:
+            sharing.tell([])
             dataset = load_finished(run)
         else:
             dataset = compute(run, force=options.force)
@@ -95,10 +103,7 @@ def compute(run: Run, force: bool = False) -> xr.Dataset | None:
     """Compute what is missing of a run and finish it; None if other processes have parts to do."""
     use_all_cores()  # before a check makes an array
     keep_memory()
-    try:
-        run.experiment.check(run.config)
-    except ValueError as error:
-        configs.leave(str(error))
+    check(run)
     started = time.perf_counter()
     run.directory.mkdir(parents=True, exist_ok=True)  # if that fails, then at once
     record = prepare(run)
@@ -116,10 +121,30 @@ def compute(run: Run, force: bool = False) -> xr.Dataset | None:
             computing.compute_whole(run, work)
         elif not computing.compute_share(run, work):
             return None
+        sharing.tell([])
         dataset = finish(run)
         seconds = time.perf_counter() - started
         results.append_row(run.directory, event="end", rank=run.rank, seconds=seconds)
     return dataset
+
+
+def follow(run: Run) -> None:
+    """Take part in the trainings of a run that another process leads; writes nothing."""
+    use_all_cores()
+    keep_memory()
+    check(run)
+    prepare(run)
+    if isinstance(run.experiment.compute, Sweep):
+        sharing.follow(run.config, run.experiment.compute)
+    print(f"process {jax.process_index()}: the first one has {run.directory}", file=sys.stderr)
+
+
+def check(run: Run) -> None:
+    """Leave with one line where the data refuse the config."""
+    try:
+        run.experiment.check(run.config)
+    except ValueError as error:
+        configs.leave(str(error))
 
 
 def prepare(run: Run) -> dict:

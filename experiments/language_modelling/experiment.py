@@ -33,5 +33,6 @@ EXPERIMENT = Experiment(
     packages=("orbax-checkpoint", "tokenizers", "brotli", "numcodecs"),
     extras=("text",),
     built_on=("trained",),
+    shares_batches=True,
     depends_on_cores=True,
 )

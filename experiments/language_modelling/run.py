@@ -20,7 +20,7 @@ from experiments.language_modelling.trainings import evaluate_on, make_training
 from experiments.trained.at_once import Watch
 from experiments.trained.blocks import TRAININGS, making, on_all_devices, train_and_test
 from rnn_jax.generation import Sampling, generate
-from rnn_jax.training import Progress, make_train_step
+from rnn_jax.training import Progress
 from rnn_jax.types import Params
 
 _counting = threading.Lock()  # n-grams of all orders are counted together, once
@@ -73,7 +73,7 @@ def compute(config: Config, index: int, folder: Path, watch: Watch) -> dict[str,
         return fill(config, measure_yardstick(config, point))
     with making:
         training = make_training(config, point, rate, seed, folder)
-        make_train_step(training.task, training.optimizer, config.patience)
+        training.train_step()
     model = build_model(config, point.cell, corpus.reader.encoding.size)
     name = training.folder.name
 

@@ -13,6 +13,7 @@ import numpy as np
 from experiments.language_modelling.config import Config, Point
 from experiments.language_modelling.corpus import Reader, flow_places, load_corpus
 from experiments.language_modelling.networks import build_model
+from experiments.sharing import placement_of
 from rnn_jax.config import text_hash
 from rnn_jax.data import make_windows
 from rnn_jax.models import prediction_flows
@@ -86,6 +87,7 @@ def make_training(config: Config, point: Point, rate: float, seed: int, folder: 
         belongs_to=belongs_to(config, corpus.reader, name),
         keep_last=config.keep_checkpoints,
         probe=probe,
+        placement=placement_of(batch_size),
     )
 
 

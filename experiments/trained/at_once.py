@@ -18,7 +18,10 @@ MOST = 8  # at once: each device compiles for itself
 
 
 def on_devices(
-    work: Callable[[int], Result], indices: Iterable[int], stop: Callable[[], None]
+    work: Callable[[int], Result],
+    indices: Iterable[int],
+    stop: Callable[[], None],
+    at_once: int = MOST,
 ) -> Iterator[tuple[int, Result]]:
     """Yield (index, work(index)) as each ends; on every local device one at a time.
 
@@ -26,7 +29,7 @@ def on_devices(
     """
     indices = list(indices)
     free: queue.Queue = queue.Queue()
-    for device in jax.local_devices()[: max(1, min(len(indices), MOST))]:
+    for device in jax.local_devices()[: max(1, min(len(indices), at_once))]:
         free.put(device)
 
     def on_one(index: int) -> Result:

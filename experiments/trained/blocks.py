@@ -8,18 +8,18 @@ from typing import Any
 
 import jax
 
-from experiments import command
+from experiments import command, sharing
 from experiments.experiment import Workplace
-from experiments.trained.at_once import Watch, on_devices
+from experiments.trained.at_once import MOST, Watch, on_devices
 from rnn_jax.cells import param_count
 from rnn_jax.devices import make_room
 from rnn_jax.results import ANEW, RunDirectoryError
 from rnn_jax.training import (
     CheckpointError,
     Progress,
+    StoppedError,
     Training,
     best_epoch,
-    make_train_step,
     restore_params,
     train,
 )
@@ -45,6 +45,7 @@ def on_all_devices(
       precision: of matrix products.
     """
     watch, folder = Watch(workplace), workplace.directory / TRAININGS
+    at_once = MOST if sharing.batch_shards() == 1 else 1
 
     def work(index: int) -> dict:
         with jax.default_matmul_precision(precision):
@@ -52,11 +53,15 @@ def on_all_devices(
 
     try:
         with command.before_leaving(watch.stop_and_wait):
-            for index, values in on_devices(work, wanted, watch.stop):
+            for index, values in on_devices(work, wanted, watch.stop, at_once):
                 watch.done(index)
                 yield index, values
     except CheckpointError as error:
         raise RunDirectoryError(f"{error}; {ANEW}") from None
+    except StoppedError as error:
+        raise RunDirectoryError(
+            f"{error}, with the process that was; the same commands go on"
+        ) from None
 
 
 def train_and_test(
@@ -117,6 +122,8 @@ def train_and_test(
                 }
             warn("its best checkpoint is not whole; trained again")
             checkpoints.clear()
+            if training.placement.is_shared:
+                break  # at the next start: the others have gone on
         raise CheckpointError(f"{training.folder}: its best checkpoint is not kept")
     finally:
         close()
@@ -133,7 +140,7 @@ def _row_writer(
 
         write, close = tensorboard_writer(training.folder / "tensorboard")
     started, unit = time.perf_counter(), training.plan.unit
-    train_step: Any = make_train_step(training.task, training.optimizer, training.plan.patience)
+    train_step: Any = training.train_step()
 
     def on_row(row: dict) -> None:
         write(row)

@@ -221,12 +221,14 @@ def multiply(inputs: Array, kernel: Array) -> Array:
 def rows(tree):
     """View leaves [..., n] as [all, n] where that is free: on CPUs, in arrays that are not sharded.
 
-    Arrays of an explicit mesh stay as they are, and elsewhere a batch that is spread over devices
-    could not be merged with time.
+    Where a batch is spread over devices it cannot be merged with time: XLA would bring all of it
+    to every device first. Arrays of an explicit mesh, and all under ``jax.set_mesh``, stay as they
+    are.
     """
+    is_under_mesh = bool(jax.sharding.get_abstract_mesh().auto_axes)
 
     def flatten(leaf):
-        is_sharded = bool(jax.typeof(leaf).sharding.mesh.explicit_axes)
+        is_sharded = is_under_mesh or bool(jax.typeof(leaf).sharding.mesh.explicit_axes)
         if leaf.ndim < 3 or is_sharded or jax.default_backend() != "cpu":
             return leaf
         return leaf.reshape(-1, leaf.shape[-1])

@@ -4,6 +4,7 @@ losses.py        what is learned: cross-entropy in nats, as sums with counts
 streams.py       how well a text is predicted, from its first token to its last
 optimizer.py     one optax chain in one order
 step.py          (state, batch) -> state, and what a state is
+placement.py     on one device, or every batch cut over several
 loop.py          epochs, rows of the log, evaluation, gradient flow
 checkpoints.py   the last few states and the best
 """
@@ -24,6 +25,7 @@ from rnn_jax.training.loop import (
 )
 from rnn_jax.training.losses import Sums, Task, classification, language_modelling
 from rnn_jax.training.optimizer import OptimizerSettings, init_optimizer, make_optimizer
+from rnn_jax.training.placement import Placement, cut_over
 from rnn_jax.training.step import TrainState, init_state, make_eval_step, make_train_step
 from rnn_jax.training.streams import evaluate_stream, token_bits
 
@@ -33,6 +35,7 @@ __all__ = [
     "Checkpoints",
     "OptimizerSettings",
     "StoppedError",
+    "Placement",
     "Plan",
     "Progress",
     "Sums",
@@ -43,6 +46,7 @@ __all__ = [
     "best_params",
     "checkpoints_in",
     "classification",
+    "cut_over",
     "evaluate",
     "evaluate_stream",
     "init_optimizer",

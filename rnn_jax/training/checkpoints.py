@@ -21,8 +21,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from rnn_jax.files import write_text
+from rnn_jax.files import decoded_size, links, parse_json, read_text, write_text
 from rnn_jax.training.step import TrainState
+
+RECORD = {"belongs_to": str, "files": dict, "log_bytes": int, "log_digest": str}  # of a mark
 
 
 class CheckpointError(ValueError):
@@ -71,13 +73,13 @@ class Checkpoints(NamedTuple):
             "log_digest": self._log_digest(log_bytes),
         }
         write_text(self._mark(step), json.dumps(record, indent=1) + "\n")
-        for mark in self.folder.glob("*.json"):
-            if int(mark.stem) not in kept:
-                mark.unlink()
+        for old in set(self.steps()) - kept:
+            self._mark(old).unlink()
 
     def steps(self) -> list[int]:
         """List the steps that are kept, in order."""
-        return sorted(int(mark.stem) for mark in self.folder.glob("*.json"))
+        marks = self.folder.glob("*.json")
+        return sorted(int(mark.stem) for mark in marks if mark.stem.isdecimal())
 
     def restore(self, like: TrainState, step: int) -> TrainState | None:
         """Read the state of a step; None where it is not there or not what was saved.
@@ -98,28 +100,36 @@ class Checkpoints(NamedTuple):
                 f"the checkpoint {self.folder / str(step)} belongs to {record['belongs_to']}; "
                 f"allowed: {self.belongs_to}, of these settings and this data"
             )
-        damaged = []
-        if record["files"] != _digests(self.folder / str(step)):
-            damaged.append(f"checkpoint {self.folder / str(step)}")
+        damaged, folder = [], self.folder / str(step)
+        if next(links(folder), None) or record["files"] != _digests(folder):
+            damaged.append(f"checkpoint {folder}")
         if record["log_digest"] != self._log_digest(record["log_bytes"]):
             damaged.append(f"log {self.log}")
+        named = _named(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like))
+        if not damaged and not _holds(folder / "default", named):
+            damaged.append(f"checkpoint {folder}, which has other arrays")
         if damaged:
             self.warn(f"damaged, not used: {', '.join(damaged)}")
             return None
-        named = _named(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like))
         restore_args = ocp.checkpoint_utils.construct_restore_args(named)
         # without a manager, which would remove what another process is writing just now
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            found = checkpointer.restore(
-                (self.folder / str(step) / "default").resolve(),
-                args=ocp.args.PyTreeRestore(named, restore_args=restore_args),
-            )
+        try:
+            handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone())
+            with ocp.Checkpointer(handler, multiprocessing_options=_alone()) as checkpointer:
+                found = checkpointer.restore(
+                    (folder / "default").resolve(),
+                    args=ocp.args.PyTreeRestore(named, restore_args=restore_args),
+                )
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:  # of other metadata
+            reason = " ".join(str(error).split())[:200]
+            self.warn(f"damaged, not used: checkpoint {folder} ({reason})")
+            return None
         return _unnamed(found, like)
 
     def restore_latest(self, like: TrainState) -> TrainState | None:
         """Read the latest state that is whole; what is not is removed. None: there is none."""
         for path in self.folder.iterdir() if self.folder.exists() else ():
-            if path.is_dir() and path.name.isdigit() and not self._mark(int(path.name)).exists():
+            if path.is_dir() and path.name.isdecimal() and not self._mark(int(path.name)).exists():
                 shutil.rmtree(path, ignore_errors=True)
         for step in reversed(self.steps()):
             state = self.restore(like, step)
@@ -132,7 +142,8 @@ class Checkpoints(NamedTuple):
         """Cut the log back to where it was when this step was kept; to nothing at step 0."""
         record = self._record(step)
         if self.log.exists():
-            os.truncate(self.log, record["log_bytes"] if record and step else 0)
+            end = record["log_bytes"] if record and step else 0
+            os.truncate(self.log, min(end, self.log.stat().st_size))
 
     def clear(self) -> None:
         """Remove them all."""
@@ -148,9 +159,10 @@ class Checkpoints(NamedTuple):
 
     def _record(self, step: int) -> dict | None:
         try:
-            record = json.loads(self._mark(step).read_text())
-            keys = ("belongs_to", "files", "log_bytes", "log_digest")
-            return {key: record[key] for key in keys}
+            record = parse_json(read_text(self._mark(step)))
+            is_sound = all(type(record[key]) is kind for key, kind in RECORD.items())
+            is_sound = is_sound and record["log_bytes"] >= 0 and record["log_digest"] != ""
+            return {key: record[key] for key in RECORD} if is_sound else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -172,9 +184,22 @@ class Checkpoints(NamedTuple):
                 [policies.LatestN(self.keep_last), best]
             ),
             enable_async_checkpointing=False,
+            multiprocessing_options=_alone(),
+            create=False,
             cleanup_tmp_directories=True,  # what a killed process left
         )
+        self.folder.mkdir(parents=True, exist_ok=True)
         return ocp.CheckpointManager(self.folder.resolve(), options=options)
+
+
+def _alone():
+    """Have orbax wait for no other process, where several share a training."""
+    from orbax import checkpoint as ocp
+
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    here = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=here, active_processes={here})
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -184,6 +209,44 @@ def _digests(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def _holds(folder: Path, named: dict[str, np.ndarray]) -> bool:
+    """Tell whether a checkpoint holds these arrays, of their size: orbax would read any it finds.
+
+    They are zarr arrays in what tensorstore calls OCDBT, a folder of keys and values.
+    """
+    import tensorstore
+
+    if any(path.name in (".zarray", "zarr.json") for path in folder.rglob("*")):
+        return False  # arrays in files of their own, which orbax reads too
+    try:
+        place = {"driver": "ocdbt", "base": f"file://{folder.resolve()}/"}
+        kept = tensorstore.KvStore.open(place).result()
+        keys = [key.decode().rpartition("/") for key in kept.list().result()]
+        if {name for name, _, _ in keys} != named.keys():
+            return False
+        chunk_bytes = {}
+        for name, like in named.items():
+            found = parse_json(kept.read(f"{name}/.zarray").result().value)
+            sizes = zip(found["chunks"], like.shape, strict=True)
+            is_as_expected = (
+                found["shape"] == list(like.shape)
+                and all(0 < chunk <= max(size, 1) for chunk, size in sizes)
+                and found["dtype"] in (like.dtype.str, like.dtype.name)  # the name: of bfloat16
+                and found["compressor"]["id"] == "zstd"
+                and not found["filters"]
+            )
+            if not is_as_expected:
+                return False
+            chunk_bytes[name] = math.prod(found["chunks"]) * like.dtype.itemsize
+        return all(
+            decoded_size("zstd", kept.read(f"{name}/{chunk}").result().value) == chunk_bytes[name]
+            for name, _, chunk in keys
+            if chunk != ".zarray"
+        )
+    except (ValueError, KeyError, TypeError):  # of another kind than ours
+        return False
 
 
 def _named(tree) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ from rnn_jax.data.batching import Batches
 from rnn_jax.files import append_row, read_rows
 from rnn_jax.training.checkpoints import Checkpoints
 from rnn_jax.training.losses import Sums, Task, add
+from rnn_jax.training.placement import ONE_DEVICE, Placement
 from rnn_jax.training.step import (
     Totals,
     TrainState,
@@ -80,11 +81,18 @@ class Training(NamedTuple):
     belongs_to: str  # names all of the above: a checkpoint that has another name is refused
     keep_last: int = 2
     probe: Callable[[Params], np.ndarray] | None = None  # what a "flow" row holds
+    placement: Placement = ONE_DEVICE
 
     def first_state(self) -> TrainState:
         """Draw the parameters: the state before the first step."""
         params_key, _ = jax.random.split(self.key)
         return init_state(self.task, self.optimizer, params_key, self.learning_rate)
+
+    def train_step(self) -> Callable[[TrainState, Any, Key], TrainState]:
+        """Make its step; the same function every time."""
+        return make_train_step(
+            self.task, self.optimizer, self.plan.patience, self.placement.shardings()
+        )
 
     def checkpoints(self, warn: Callable[[str], None] = print) -> Checkpoints:
         """Return what is kept of it."""
@@ -118,34 +126,44 @@ def train(
 ) -> list[dict]:
     """Train to the end, from the last checkpoint if there is one.
 
+    Of processes that share a training each calls it; the files are those of the one that leads.
+
     Args:
       training: the training.
       report: called every ``log_every`` steps.
       on_row: called with every new row of the log.
       warn: called with a line about what was damaged or skipped.
-      should_stop: asked after every step.
+      should_stop: asked after every step; in a shared training at every "steps" row, where one
+        process that is asked is enough.
     Returns:
       The rows of its log: "steps", "epoch" and "flow" rows, and one "stopped" row where too many
-      steps in a row had a gradient that is not finite.
+      steps in a row had a gradient that is not finite. None of them where this process does not
+      lead.
     Raises:
       CheckpointError: the folder holds checkpoints of another training.
       StoppedError: it was asked to stop; this step is kept, the next call goes on from it.
     """
-    plan, rows_path = training.plan, training.folder / ROWS
+    plan, rows_path, placement = training.plan, training.folder / ROWS, training.placement
     check_choice("the plan's score", plan.score, ("accuracy", "loss"))
     check_choice("the plan's unit", plan.unit, ("epoch", "stretch"))
-    training.folder.mkdir(parents=True, exist_ok=True)
-    _, dropout_key = jax.random.split(training.key)
-    train_step = make_train_step(training.task, training.optimizer, plan.patience)
+    dropout_key = placement.everywhere(jax.random.split(training.key)[1])
+    train_step = training.train_step()
     checkpoints = training.checkpoints(warn)
-    state = _begin(training, checkpoints)
+    state, has_stopped = _begin(training, checkpoints)
     step = int(state.step)
-    checkpoints.cut_log(step)
-    has_stopped = any(row["event"] == "stopped" for row in read_rows(rows_path))
 
     def log(**row) -> None:
-        append_row(rows_path, row)
-        on_row(row)
+        if placement.leads:
+            append_row(rows_path, row)
+            on_row(row)
+
+    def keep(score: float | None) -> None:
+        whole = placement.whole(state)
+        if placement.leads:
+            checkpoints.save(whole, score)
+
+    def fresh_totals() -> Totals:
+        return placement.everywhere(no_totals(state.recent.norm_before.dtype))
 
     steps_per_epoch = training.batches.num_batches
     num_steps = plan.num_epochs * steps_per_epoch
@@ -157,8 +175,10 @@ def train(
         order = training.batches.epoch(training.order_seed, epoch)
         for place in range(step % steps_per_epoch, steps_per_epoch):
             batch = order[place]
-            state = train_step(state, batch, dropout_key)
+            with placement.used():
+                state = train_step(state, placement.cut(batch), dropout_key)
             step += 1
+            is_asked = should_stop() and not placement.is_shared
             num_tokens += int(batch.lengths.sum())
             is_end = place + 1 == steps_per_epoch
             if is_end or step % plan.log_every == 0:
@@ -169,7 +189,9 @@ def train(
                     Progress(step, num_steps, epoch + 1, row["loss"], row["accuracy"], num_tokens)
                 )
                 num_tokens = 0
-                state = state._replace(recent=no_totals(state.recent.norm_before.dtype))
+                state = state._replace(recent=fresh_totals())
+                if placement.is_shared:
+                    is_asked = placement.anywhere(should_stop())
             if has_stopped:
                 stopped_at = int(state.stopped_at)
                 log(event="stopped", step=step, stopped_at=stopped_at, skipped=int(state.skipped))
@@ -183,15 +205,15 @@ def train(
             if is_end and not has_stopped:
                 if plan.probe_every:
                     _probe(training, state, log)
-                score, state = _end_epoch(training, state, epoch + 1, log)
-            is_asked = should_stop()
+                score = _end_epoch(training, state, epoch + 1, log)
+                state = state._replace(epoch=fresh_totals())
             if is_end or has_stopped or is_asked or step % plan.checkpoint_every == 0:
-                checkpoints.save(state, score)
+                keep(score)
             if has_stopped:
                 break
             if is_asked:
                 raise StoppedError(f"stopped at step {step} of {num_steps}")
-    return read_rows(rows_path)
+    return read_rows(rows_path) if placement.leads else []
 
 
 def best_epoch(rows: list[dict], plan: Plan = ACCURACY) -> dict | None:
@@ -242,26 +264,39 @@ def evaluate(task: Task, params: Params, batches: Batches) -> Sums:
     return add(*[step(params, order[i]) for i in range(len(order))])
 
 
-def _begin(training: Training, checkpoints: Checkpoints) -> TrainState:
-    first = training.first_state()
-    found = checkpoints.restore_latest(first)
-    if found is None:
-        checkpoints.clear()
-        return first
-    return jax.tree.map(jnp.asarray, found)
+def _begin(training: Training, checkpoints: Checkpoints) -> tuple[TrainState, bool]:
+    """Put the last state that is kept, or the first, in its place; and tell whether it is over."""
+    placement, state, has_stopped = training.placement, training.first_state(), False
+    if placement.leads:
+        training.folder.mkdir(parents=True, exist_ok=True)
+        found = checkpoints.restore_latest(state)
+        if found is None:
+            checkpoints.clear()
+        else:
+            state = jax.tree.map(jnp.asarray, found)
+        checkpoints.cut_log(int(state.step))
+        rows = read_rows(training.folder / ROWS)
+        has_stopped = any(row["event"] == "stopped" for row in rows)
+    state, is_over = placement.from_leader((state, np.int32(has_stopped)))
+    return placement.put(state), bool(is_over)
 
 
 def _probe(training: Training, state: TrainState, log: Callable) -> None:
     if training.plan.probe_every and training.probe:
-        measured = np.asarray(training.probe(state.params))
+        measured = np.asarray(training.probe(_local_params(training, state)))
         log(event="flow", step=int(state.step), log_carry_norm=measured.tolist())
 
 
-def _end_epoch(
-    training: Training, state: TrainState, epoch: int, log: Callable
-) -> tuple[float, TrainState]:
-    """Evaluate, write the epoch's row, and begin the next one's sums: (validation score, state)."""
-    found = training.validate(state.params)
+def _local_params(training: Training, state: TrainState) -> Params:
+    """Give the parameters as one device of this process has them."""
+    if training.placement.mesh is None:
+        return state.params
+    return training.placement.whole(state.params)
+
+
+def _end_epoch(training: Training, state: TrainState, epoch: int, log: Callable) -> float:
+    """Evaluate, and write the epoch's row; returns the validation score."""
+    found = training.validate(_local_params(training, state))
     row = {f"train_{name}": value for name, value in _row(state.epoch, int(state.skipped)).items()}
     row |= {
         "validation_loss": float(found.loss / found.targets),
@@ -269,7 +304,7 @@ def _end_epoch(
     }
     plan = training.plan
     log(event=plan.unit, step=int(state.step), **{plan.unit: epoch}, **row)
-    return _score(plan, row), state._replace(epoch=no_totals(state.epoch.norm_before.dtype))
+    return _score(plan, row)
 
 
 def _row(totals: Totals, skipped: int) -> dict[str, float | int]:

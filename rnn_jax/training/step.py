@@ -84,14 +84,24 @@ def no_totals(dtype=jnp.float32) -> Totals:
     return Totals(sums, count(), number(), number(), number(), count())
 
 
-@functools.lru_cache(maxsize=256)
 def make_train_step(
-    task: Task, optimizer: optax.GradientTransformation, patience: int
+    task: Task,
+    optimizer: Any,
+    patience: int,
+    shardings: Any = None,
 ) -> Callable[[TrainState, Any, Key], TrainState]:
     """Jit (state, batch, root key) -> state, cached: equal arguments give the same function.
 
-    The dropout key of a step is fold_in(root key, step).
+    The dropout key of a step is fold_in(root key, step). ``shardings`` are those of the state
+    where several devices share the batch (placement.py).
     """
+    return _make_train_step(task, optimizer, patience, shardings)
+
+
+@functools.lru_cache(maxsize=256)
+def _make_train_step(
+    task: Task, optimizer: Any, patience: int, shardings: Any
+) -> Callable[[TrainState, Any, Key], TrainState]:
 
     def train_step(state: TrainState, batch: Any, key: Key) -> TrainState:
         def mean_loss(params):
@@ -132,7 +142,7 @@ def make_train_step(
             taken(_with(state.epoch, found), state.epoch),
         )
 
-    return jax.jit(train_step, donate_argnums=0)
+    return jax.jit(train_step, donate_argnums=0, out_shardings=shardings)
 
 
 @functools.lru_cache(maxsize=256)
