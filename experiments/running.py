@@ -37,6 +37,8 @@ def main(experiment: Experiment, argv: list[str] | None = None) -> None:
     if run.world > 1 and isinstance(experiment.compute, Whole):
         configs.leave(f"world is {run.world}; allowed: 1, {experiment.name} is not cut into blocks")
     with sharing.leaving_at_once(), one_line_errors(run):
+        if sharing.is_shared():
+            agree(run)
         if sharing.follows():
             follow(run)
             return
@@ -128,6 +130,16 @@ def compute(run: Run, force: bool = False) -> xr.Dataset | None:
     return dataset
 
 
+def agree(run: Run) -> None:
+    """See that all processes that share a run have the same config, code and data."""
+    source = run.experiment.source
+    data = ""
+    with contextlib.suppress(ValueError):  # what is wrong with the data is said later
+        data = source(run.config) if source else ""
+    shards = str(sharing.batch_shards())
+    sharing.agree(configs.content_hash(run.config), code_hash(run.experiment), data, shards)
+
+
 def follow(run: Run) -> None:
     """Take part in the trainings of a run that another process leads; writes nothing."""
     use_all_cores()
@@ -136,7 +148,7 @@ def follow(run: Run) -> None:
     prepare(run)
     if isinstance(run.experiment.compute, Sweep):
         sharing.follow(run.config, run.experiment.compute)
-    print(f"process {jax.process_index()}: the first one has {run.directory}", file=sys.stderr)
+    print("done; the results are where rank 0 says", file=sys.stderr)
 
 
 def check(run: Run) -> None:

@@ -7,11 +7,12 @@ before its time, the others end too: the same commands go on.
 
 import concurrent.futures
 import contextlib
+import hashlib
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ def begin(experiment: Experiment, options: RunOptions) -> None:
     _batch_shards = options.batch_shards
     if not options.coordinator:
         return
+    print(f"rank {options.rank} of {options.world} meets the others at {options.coordinator}",
+          file=sys.stderr, flush=True)  # fmt: skip
     # meanwhile a signal ends the process at once: nothing in Python would see it
     handlers = {number: signal.signal(number, signal.SIG_DFL) for number in command.REASONS}
     try:
@@ -60,6 +63,17 @@ def begin(experiment: Experiment, options: RunOptions) -> None:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)  # JAX has taken SIGTERM for itself
+
+
+def agree(*what: str) -> None:
+    """Leave, all of them, with one line if the processes were not started for the same."""
+    digest = hashlib.sha256("\n".join(map(str, what)).encode()).digest()[:16]
+    own = np.frombuffer(digest, np.int32)
+    if (_together(multihost_utils.process_allgather, own) != own).any():
+        configs.leave(
+            "the processes differ in config, code, data or batch_shards; allowed: the same command "
+            "for every rank"
+        )
 
 
 def batch_shards() -> int:
@@ -138,8 +152,13 @@ def placement_of(batch_size: int) -> Placement:
 
 def _send(numbers: int | list[int]) -> np.ndarray:
     """Give everybody the numbers of the process that leads."""
+    return _together(multihost_utils.broadcast_one_to_all, np.asarray(numbers, np.int32))
+
+
+def _together(function: Callable, numbers: np.ndarray) -> np.ndarray:
+    """Call a function that all processes call; a signal is seen meanwhile."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        sent = pool.submit(multihost_utils.broadcast_one_to_all, np.asarray(numbers, np.int32))
-        while not sent.done():  # with pauses: a signal is seen at once
-            concurrent.futures.wait([sent], 0.1)
-        return np.asarray(sent.result())
+        found = pool.submit(function, numbers)
+        while not found.done():
+            concurrent.futures.wait([found], 0.1)
+        return np.asarray(found.result())

@@ -46,6 +46,9 @@ class RunOptions:
     def __post_init__(self):
         if self.batch_shards < 1:
             raise ValueError(f"batch_shards is {self.batch_shards}; allowed: at least 1")
+        port = (self.coordinator or "x:1").rpartition(":")[2]
+        if not (port.isdecimal() and 0 < int(port) < 2**16):
+            raise ValueError(f"coordinator is {self.coordinator}; allowed: HOST:PORT")
         if self.coordinator and (self.world < 2 or self.batch_shards % self.world):
             raise ValueError(
                 f"coordinator is given, batch_shards is {self.batch_shards}, world {self.world}; "

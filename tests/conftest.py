@@ -7,6 +7,7 @@ depends on JAX's defaults runs in a process of its own (``helpers.run_python``).
 import importlib.util
 import itertools
 import os
+import sys
 
 import jax
 import pytest
@@ -63,6 +64,10 @@ def pytest_terminal_summary(terminalreporter):
             f"parity with other libraries: {count('passed')} passed, {count('skipped')} skipped, "
             f"{count('failed') + count('error')} failed"
         )
+    faults = getattr(sys.modules.get("test_faults"), "FAULTS", None)
+    for kind in faults or ():
+        lost = sys.modules["test_faults"].LOST[kind]
+        terminalreporter.write_line(f"{kind}: {faults[kind]} faults injected, {lost} runs lost")
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,6 @@
-"""Studies: whichever executor, whatever is killed on the way, every run is there and the same."""
+"""One run of a study in a process of its own, and what a study refuses."""
 
-import csv
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -11,19 +8,19 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import QUICK, raises_one_line
+from helpers import raises_one_line
 
 for module in ("tyro", "rich", "xarray", "zarr", "matplotlib"):
     pytest.importorskip(module)
 
+from studies import ROOT, run_study, wait_until
+
 from experiments.experiment import load
 from experiments.study import executors, jobs
-from experiments.study.config import Arguments, Study, read_study
+from experiments.study.config import Arguments, Study
 from experiments.study.jobs import Job, run_job
-from experiments.study.points import points_of, study_directory
-from rnn_jax import results
+from experiments.study.points import points_of
 
-ROOT = Path(__file__).parent.parent
 TINY = {
     "tasks": ["adding"],
     "lengths": [8],
@@ -44,66 +41,6 @@ def write_study(folder: Path, overrides: dict, **config) -> Path:
     tree = {"experiment": "memory", "config": TINY | config, "overrides": overrides}
     path.write_text(json.dumps(tree))
     return path
-
-
-class Command:
-    """A study in a process group of its own, with its output in files."""
-
-    def __init__(self, file: Path, out: Path, *arguments: str, **environment):
-        self.out = out
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.study", str(file), "--out", str(out), *arguments],
-            cwd=ROOT,
-            env={"XLA_FLAGS": QUICK, **os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def end(self, timeout=120) -> tuple[int, str, str]:
-        """Wait for it; returns (code, output, errors). Nothing that names the folder is left."""
-        out, errors = self.process.communicate(timeout=timeout)
-        assert "Traceback" not in errors, errors
-        wait_until(lambda: not processes_of(self.out), 10)
-        return self.process.returncode, out, errors
-
-
-def run_study(file: Path, out: Path, *arguments: str) -> tuple[int, str, str]:
-    return Command(file, out, *arguments).end()
-
-
-def processes_of(folder: Path) -> list[int]:
-    """List the processes whose command names a folder."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if str(folder).encode() in path.read_bytes():
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found
-
-
-def wait_until(is_so, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < until, "it took too long"
-        time.sleep(0.02)
-
-
-def datasets(out: Path) -> dict[str, bytes]:
-    """Every byte of the runs' datasets."""
-    return {
-        str(path.relative_to(out)): path.read_bytes()
-        for path in out.glob("memory-*/results.zarr/**/*")
-        if path.is_file()
-    }
-
-
-def status_of(out: Path) -> list[dict[str, str]]:
-    (path,) = out.glob("study-*/status.csv")
-    return list(csv.DictReader(path.read_text().splitlines()))
 
 
 # One run in a process of its own: stubs for children.
@@ -195,46 +132,9 @@ def test_a_run_dies_with_the_process_that_has_started_it(tmp_path):
     wait_until(lambda: not Path(f"/proc/{pid}/exe").exists(), 5)
 
 
-# Whole studies.
-
-
-def test_inline_and_processes_come_to_the_same_and_the_broken_run_is_named(tmp_path):
-    file = write_study(tmp_path, {"seed": [0, 1, 2]})
-    a, b = tmp_path / "a", tmp_path / "b"
-    broken = points_of(read_study(file), load("memory"), b)[1].directory
-    b.mkdir()
-    broken.touch()  # a file where a folder is wanted
-
-    other = Command(file, b, "--workers", "2")
-    code, out, errors = run_study(file, a, "--executor", "inline")
-    assert code == 0, errors
-    assert "3 of 3 runs together" in out and "seed" in out
-    code, out, errors = other.end()
-    assert code == 1 and "2 of 3 runs together" in out
-    assert "failed: seed 1: " in errors and f"log: {broken}/output.log" in errors
-    assert errors.splitlines()[-1].startswith("error: 1 of 3 runs not finished")
-    assert [row["status"] for row in status_of(b)] == ["finished", "failed", "finished"]
-
-    broken.unlink()
-    logs = {path: path.read_bytes() for path in b.glob("memory-*/metrics.jsonl")}
-    killed = Command(file, b)  # the same command, and its run is killed once
-    wait_until(lambda: (broken / "config.json").exists(), 60)
-    (child,) = [pid for pid in processes_of(b) if pid != killed.process.pid]
-    os.kill(child, signal.SIGKILL)
-    code, out, errors = killed.end()
-    assert code == 0 and "2 of 3 runs are finished from before" in errors, errors
-    assert [row["attempts"] for row in status_of(b)] == ["1", "2", "1"]
-    assert all(path.read_bytes() == data for path, data in logs.items())
-    assert datasets(a) == datasets(b) and len(datasets(a)) > 30
-
-    whole = results.load(study_directory(read_study(file), b) / "results.zarr")
-    assert whole["config_seed"].values.tolist() == [0, 1, 2] and whole.sizes["run"] == 3
-    one = results.load(broken / "results.zarr")
-    assert (whole["test_loss"].values[1] == one["test_loss"].values).all()
-
-
 def test_inline_leaves_a_run_that_hangs_to_itself_and_goes_on(make_job, monkeypatch):
     """The one after it gets a process: here it is the stub that does the work."""
+    monkeypatch.setattr(jobs, "GRACE", 0.3)
     for name in ("PJRT_NPROC", "PYTHONPATH"):
         monkeypatch.setenv(name, "")  # what it sets in this process is undone
     done, hung = make_job(DONE), threading.Event()
@@ -242,7 +142,7 @@ def test_inline_leaves_a_run_that_hangs_to_itself_and_goes_on(make_job, monkeypa
 
     def run(experiment, arguments):
         if arguments[1].endswith("hangs.json"):
-            hung.wait(30)  # as compiled code: no exception gets in
+            hung.wait(30)  # as compiled code: no exception gets in meanwhile
         (others[0] / "DONE").touch()
         print("printed by the run")
 
@@ -266,36 +166,6 @@ def test_a_run_that_hangs_in_compiled_code_stops_no_other(tmp_path):
         out = tmp_path / name
         code, text, errors = run_study(file, out, "--time-limit", "30", "--executor", name)
         assert code == 1 and "timed out: " in errors and "1 of 2 runs together" in text, errors
-
-
-def test_ranks_share_a_study_and_the_last_puts_it_together(tmp_path):
-    file, out = write_study(tmp_path, {"seed": [0, 1]}), tmp_path / "runs"
-    code, text, _ = run_study(file, out, "--rank", "1", "--world", "2")
-    assert code == 0 and "rank 1 of 2: its 1 run are through; 1 of 2" in text.replace("\n", " ")
-    assert len(list(out.glob("memory-*/DONE"))) == 1 and not list(out.glob("study-*/*.zarr"))
-    code, text, _ = run_study(file, out, "--rank", "0", "--world", "2", "--executor", "inline")
-    assert code == 0 and "2 of 2 runs together" in text
-    listed = run_study(file, out, "--list")[1]
-    assert "2 finished" in listed and listed.count("finished") == 3
-
-
-def test_ray_comes_to_the_same_though_a_worker_and_a_run_are_killed(tmp_path):
-    pytest.importorskip("ray", reason="Ray is not installed: scripts/setup.sh ray")
-    file = write_study(tmp_path, {"seed": [0, 1, 2]})
-    out = tmp_path / "ray"
-    command = Command(file, out, "--executor", "ray", "--workers", "2")
-    code, _, errors = run_study(file, tmp_path / "inline", "--executor", "inline")
-    assert code == 0, errors
-    for victim in ("run", "worker"):
-        wait_until(lambda: len(processes_of(out)) > 1 or command.process.poll() is not None, 90)
-        pids = [pid for pid in processes_of(out) if pid != command.process.pid]
-        if pids:
-            parent = int(Path(f"/proc/{pids[0]}/stat").read_text().split()[3])
-            os.kill(pids[0] if victim == "run" else parent, signal.SIGKILL)
-            wait_until(lambda gone=pids[0]: not Path(f"/proc/{gone}/exe").exists(), 10)
-    code, text, errors = command.end()
-    assert code == 0 and "3 of 3 runs together" in text, errors
-    assert datasets(out) == datasets(tmp_path / "inline")
 
 
 # Wrong input.

@@ -313,7 +313,8 @@ def test_tables_are_stacked_behind_the_settings(tmp_path):
     overrides = [{"seed": 3, "variants": ("gru", "sru")}, {"num_steps": 4, "forget_bias": 0.5}]
     datasets = [a_run(seeds=3), a_run(num_steps=4)]
     points = keep(tmp_path, overrides, datasets)
-    (table,) = collect.tables(toy(toy_tables), points)
+    table, for_the_csv = collect.tables(toy(toy_tables), points)
+    assert (for_the_csv.name, len(for_the_csv.rows), for_the_csv.is_printed) == ("runs", 5, False)
     assert (table.name, table.title, table.note) == ("table", "Losses", "")
     headings = ["seed", "variants", "num_steps", "forget_bias", "part", "loss", "here"]
     assert [column.heading for column in table.columns] == headings

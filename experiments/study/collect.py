@@ -96,12 +96,12 @@ def _is_like(name: str, values: np.ndarray, dim: str, entries: np.ndarray) -> bo
 def tables(
     experiment: Experiment, points: list[Point], runs: list[xr.Dataset] | None = None
 ) -> list[results.Table]:
-    """Put the printed tables of finished runs one below the other, behind the runs' settings."""
+    """Put the tables of finished runs one below the other, behind the runs' settings."""
     runs = load_all(experiment, points) if runs is None else runs
     found: dict[str, list[tuple[int, results.Table]]] = {}
     for number, run in enumerate(runs):
         for table in experiment.tables(run):
             found.setdefault(table.name, []).append((number, table))
     settings = {name: _setting(points, name) for name in _overridden(points)}
-    kept = [parts for parts in found.values() if any(t.is_printed and t.rows for _, t in parts)]
+    kept = [parts for parts in found.values() if any(table.rows for _, table in parts)]
     return [stack(parts, settings) for parts in kept]

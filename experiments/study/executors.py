@@ -6,10 +6,12 @@ calls ``begun(index)`` where it knows that one has begun.
 
 import concurrent.futures
 import contextlib
+import ctypes
 import io
 import math
 import os
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -25,14 +27,20 @@ from rnn_jax.devices import num_cores
 
 Outcomes = Iterator[tuple[int, Outcome]]
 Begun = Callable[[int], None]
+
+
+class TimeLimitError(BaseException):
+    """A run has had its time; no handler of errors may take it for its own."""
+
+
 LEFT: list[io.TextIOWrapper] = []  # logs of runs that could not be ended: they go on in here
 
 
 def inline(todo: list[Job], options: Arguments, begun: Begun) -> Outcomes:
     """Run one after another in this process: the least overhead, and a debugger sees all.
 
-    Compiled code cannot be ended by its own process: where a run has had its time, it is left to
-    itself until this process ends, and those after it get a process each.
+    A run that has had its time is ended by an exception. Compiled code sees none: a run that hangs
+    there is left to itself until this process ends, and those after it get a process each.
     """
     os.environ.update(jobs.environment(options.cores))  # read when JAX makes its devices
     for index, job in enumerate(todo):
@@ -105,21 +113,42 @@ EXECUTORS: dict[str, Callable[[list[Job], Arguments, Begun], Outcomes]] = {
 def _run_here(job: Job) -> Outcome:
     """Run an experiment's command in this process, in a thread that can be left behind."""
     started, codes = time.perf_counter(), []
+    streams = sys.stdout, sys.stderr
+
+    def give_back() -> None:  # what is said of a study that is stopped is not for a run's log
+        sys.stdout, sys.stderr = streams
+
     try:
         job.directory.mkdir(parents=True, exist_ok=True)
-        with _log_of(job) as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        with (
+            command.before_leaving(give_back),
+            _log_of(job) as log,
+            contextlib.redirect_stdout(log),
+            contextlib.redirect_stderr(log),
+        ):
             thread = threading.Thread(target=lambda: codes.append(_code_of(job)), daemon=True)
             thread.start()
             limit = math.inf if job.time_limit is None else job.time_limit
             while thread.is_alive() and time.perf_counter() - started < limit:
                 thread.join(0.1)  # with a pause: a signal is seen at once
+            timed_out = thread.is_alive()
+            while thread.is_alive() and time.perf_counter() - started < limit + jobs.GRACE:
+                _raise_in(thread, TimeLimitError)
+                thread.join(0.5)
             if thread.is_alive():
                 LEFT.append(log)
-        outcome = jobs.judge(job, codes[0] if codes else 1, not codes, 1)
+        outcome = jobs.judge(job, codes[0] if codes else 1, timed_out, 1)
     except OSError as error:
         outcome = Outcome("failed", f"{error.filename}: {error.strerror}")
     seconds = time.perf_counter() - started
     return outcome._replace(seconds=seconds, host=socket.gethostname())
+
+
+def _raise_in(thread: threading.Thread, error: type[BaseException]) -> None:
+    """Raise an exception in a thread, once it runs Python: compiled code it does not reach."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread.ident or 0), ctypes.py_object(error)
+    )
 
 
 def _code_of(job: Job) -> int:

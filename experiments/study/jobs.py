@@ -106,9 +106,13 @@ def last_line(log: Path) -> str:
 
 
 def environment(cores: int) -> dict[str, str]:
-    """Return the variables that a run is started with: its cores, and where the code is."""
+    """Return the variables that a run is started with: its cores, where the code is, JAX's own.
+
+    Those of JAX are of the study's command, however the Ray cluster was started.
+    """
     paths = [str(results.ROOT), os.environ.get("PYTHONPATH", "")]
-    return {"PJRT_NPROC": str(cores), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    own = {name: text for name, text in os.environ.items() if name.startswith(("XLA_", "JAX_"))}
+    return own | {"PJRT_NPROC": str(cores), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def child_command(job: Job) -> list[str]:

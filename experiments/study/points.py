@@ -54,3 +54,12 @@ def points_of(study: Study, experiment: Experiment, out: Path) -> list[Point]:
 def study_directory(study: Study, out: Path) -> Path:
     """Name the directory of what all runs came to: out/study-<hash of the file's content>."""
     return out / f"study-{configs.content_hash(study)}"
+
+
+class Runs(NamedTuple):
+    """A study, laid out."""
+
+    study: Study
+    experiment: Experiment
+    points: list[Point]
+    directory: Path

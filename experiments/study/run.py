@@ -9,32 +9,28 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 from rich.console import Console
 
 from experiments import command, running
 from experiments.computing import progress
-from experiments.experiment import Experiment, load
-from experiments.study import collect
-from experiments.study.config import Arguments, Study, read_study
+from experiments.experiment import load
+from experiments.study import collect, status
+from experiments.study.config import Arguments, read_study
 from experiments.study.executors import EXECUTORS, LEFT
 from experiments.study.jobs import LOG, Job, Outcome
-from experiments.study.points import Point, points_of, study_directory
+from experiments.study.points import Point, Runs, points_of, study_directory
 from experiments.wording import count
 from rnn_jax import config as configs
 from rnn_jax import results
+from rnn_jax.devices import num_cores
 
 CONFIG = "study.json"
-
-
-class Runs(NamedTuple):
-    """A study, laid out."""
-
-    study: Study
-    experiment: Experiment
-    points: list[Point]
-    directory: Path
+FAILURES = (
+    "not finished, see above; the same command tries them again",
+    "damaged, see above: verify mends them, then the same command puts all together",
+)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -49,9 +45,13 @@ def main(argv: list[str] | None = None) -> None:
         points = points_of(study, experiment, options.out)
     except ValueError as error:
         configs.leave(f"{options.file}: {error}")
+    if options.out.exists() and not options.out.is_dir():
+        configs.leave(f"out is {options.out}, a file; allowed: a folder")
+    if options.executor != "ray" and options.cores > num_cores():
+        configs.leave(f"cores is {options.cores}; allowed: up to {num_cores()}, of this machine")
     runs = Runs(study, experiment, points, study_directory(study, options.out))
     if options.list:
-        show_runs(runs)
+        status.show(runs)
         return
     try:
         failed = compute(runs, options)
@@ -61,10 +61,11 @@ def main(argv: list[str] | None = None) -> None:
         configs.leave(f"{error.filename or runs.directory}: {error.strerror or error}", code=1)
     except ValueError as error:  # of a directory, a store; too much to be put together
         configs.leave(str(error), code=1)
-    if failed:
-        words = f"{failed} of {count(len(runs.points), 'run')} not finished, see above"
-        print(f"error: {words}; the same command tries them again", file=sys.stderr)
-    end(1 if failed else 0)
+    for number, words in zip(failed, FAILURES, strict=True):
+        if number:
+            whole = count(len(runs.points), "run")
+            print(f"error: {number} of {whole} {words}", file=sys.stderr)
+    end(1 if any(failed) else 0)
 
 
 def end(code: int) -> NoReturn:
@@ -75,8 +76,8 @@ def end(code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-def compute(runs: Runs, options: Arguments) -> int:
-    """Compute what is not finished of our share, put all together; returns how many failed."""
+def compute(runs: Runs, options: Arguments) -> tuple[int, int]:
+    """Compute what is not finished of our share, put all together: how many failed, are damaged."""
     directory, points = runs.directory, runs.points
     mine = range(options.rank, len(points), options.world)
     todo = [index for index in mine if not results.is_finished(points[index].directory)]
@@ -87,7 +88,7 @@ def compute(runs: Runs, options: Arguments) -> int:
                     executor=options.executor, time_utc=time.time())  # fmt: skip
         say_what_is_kept(runs, len(mine) - len(todo), len(mine))
         outcomes = execute(runs, todo, options)
-        failed = sum(outcome.status != "finished" for outcome in outcomes.values())
+        failed = sum(not results.is_finished(points[index].directory) for index in outcomes)
         left = sum(not results.is_finished(point.directory) for point in points) - failed
         if left > 0:
             ours = (
@@ -95,9 +96,9 @@ def compute(runs: Runs, options: Arguments) -> int:
             )
             print(f"{ours}; {left} of {len(points)} are left to other ranks, the last of which "
                   "puts all together")  # fmt: skip
-            return failed
+            return failed, 0
         with results.one_at_a_time(directory):
-            return failed + put_together(runs)
+            return failed, put_together(runs)
 
 
 def execute(runs: Runs, todo: list[int], options: Arguments) -> dict[int, Outcome]:
@@ -131,22 +132,28 @@ def execute(runs: Runs, todo: list[int], options: Arguments) -> dict[int, Outcom
             failed = sum(outcome.status != "finished" for outcome in outcomes.values())
             words = "; ".join(points[todo[i]].name for i in list(active)[:3])
             words += f"; and {len(active) - 3} more" if len(active) > 3 else ""
-            bar.report(0.0, f"under way: {words}" + f" ({failed} failed)" * bool(failed))
+            words = f"under way: {words} " * bool(active) + f"({failed} failed)" * bool(failed)
+            bar.report(0.0, words)
 
         def begun(index: int) -> None:
             active[index] = None
+            point = points[todo[index]]
+            results.append_row(directory, event="begin", run=point.directory.name)
             report()
 
         for index, outcome in EXECUTORS[options.executor](jobs, options, begun):
             outcomes[todo[index]] = outcome
             active.pop(index, None)
             point = points[todo[index]]
-            results.append_row(directory, event="run", run=point.directory.name,
-                        **outcome._asdict())  # fmt: skip
+            status.log_outcome(runs, point, outcome)
+            bar.advance()
             if outcome.status != "finished":
                 bar.say(f"{outcome.status}: {point.name}: {outcome.words}; "
                         f"log: {point.directory / LOG}")  # fmt: skip
-            bar.advance()
+            elif outcome.attempts > 1 or not sys.stderr.isatty():  # no bar there, but a log
+                again = f", at start {outcome.attempts}" * (outcome.attempts > 1)
+                bar.say(f"{len(outcomes)} of {len(jobs)}: finished: {point.name}, "
+                        f"{outcome.seconds:.1f} s{again}")  # fmt: skip
             hint()
             report()
     return outcomes
@@ -155,20 +162,25 @@ def execute(runs: Runs, todo: list[int], options: Arguments) -> dict[int, Outcom
 def put_together(runs: Runs) -> int:
     """Write the runs' tables and datasets as one; returns how many runs cannot be read."""
     experiment, finished, found = runs.experiment, [], []
+    before = status.last_rows(runs)
     begun = [point for point in runs.points if results.is_finished(point.directory)]
     for point in begun:
         try:
             results.check_is_of(point.directory, experiment.name, point.config)
             found += collect.load_all(experiment, [point])
             finished.append(point)
+            if before.get(point.directory.name, {}).get("status") == status.DAMAGED:
+                status.log_outcome(runs, point, Outcome("finished"))
         except (results.StoreError, results.RunDirectoryError) as error:
-            print(f"damaged: {error}; to mend it: python -m experiments.verify {point.directory}",
-                  file=sys.stderr)  # fmt: skip
-    results.write_text(runs.directory / "status.csv", results.to_csv(runs_table(runs)))
+            words = f"{error}; to mend it: python -m experiments.verify {point.directory}"
+            print(f"{status.DAMAGED}: {words}", file=sys.stderr)
+            status.log_outcome(runs, point, Outcome(status.DAMAGED, words))
+    results.write_text(runs.directory / "status.csv", results.to_csv(status.table(runs)))
     if finished:
         for table in collect.tables(experiment, finished, found):
             results.write_text(runs.directory / f"{table.name}.csv", results.to_csv(table))
-            Console().print(results.to_rich(table))
+            if table.is_printed:
+                Console().print(results.to_rich(table))
         whole = collect.dataset(experiment, finished, runs=found)
         path = runs.directory / results.DATASET
         results.Store.replace(path, results.Blocks(whole, {}))
@@ -191,62 +203,14 @@ def say_what_is_kept(runs: Runs, kept: int, of: int) -> None:
 
 def write_records(runs: Runs) -> None:
     """Write the study and the config of every run, unless they are there."""
-    path = runs.directory / CONFIG
-    if not path.exists():
-        (runs.directory / "configs").mkdir(parents=True, exist_ok=True)
-        for point in runs.points:
-            results.write_text(config_file(runs, point), configs.to_json(point.config))
-        results.write_text(path, configs.to_json(runs.study))
+    texts = {config_file(runs, point): configs.to_json(point.config) for point in runs.points}
+    texts[runs.directory / CONFIG] = configs.to_json(runs.study)
+    (runs.directory / "configs").mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        if not path.exists():  # of a newer code, a config has other settings and another name
+            results.write_text(path, text)
 
 
 def config_file(runs: Runs, point: Point) -> Path:
     """Return where the config that a run is started with is kept."""
     return runs.directory / "configs" / f"{point.directory.name}.json"
-
-
-def runs_table(runs: Runs) -> results.Table:
-    """Lay out the runs: what each overrides, how far it is, how it went."""
-    last = {row["run"]: row for row in results.read_log(runs.directory) if row["event"] == "run"}
-    rows = []
-    for point in runs.points:
-        row = last.get(point.directory.name, {})
-        finished = results.is_finished(point.directory)
-        begun = (point.directory / LOG).exists() or point.directory.exists()
-        status = "finished" if finished else row.get("status", "begun" if begun else "to do")
-        memory = row.get("peak_memory", float("nan"))
-        rows.append(
-            {
-                "settings": point.name,
-                "directory": point.directory.name,
-                "hash": point.directory.name.rpartition("-")[-1],
-                "status": status,
-                "attempts": row.get("attempts", 0),
-                "seconds": row.get("seconds", float("nan")),
-                "peak_memory": memory / 1e6,
-                "host": row.get("host", ""),
-                "reason": "" if finished else row.get("words", ""),
-            }
-        )
-    return results.Table(
-        name="status",
-        title=f"{runs.experiment.name}: {count(len(rows), 'run')}",
-        rows=rows,
-        columns=[
-            results.Column("settings", "run", is_word=True),
-            results.Column("status", "status", is_word=True),
-            results.Column("attempts", "starts", "d"),
-            results.Column("seconds", "s", ".1f"),
-            results.Column("peak_memory", "MB", ".0f"),
-            results.Column("hash", "hash"),
-            results.Column("reason", "why", is_word=True),
-        ],
-        note="starts, seconds, most memory taken: of the last command that ran it",
-    )
-
-
-def show_runs(runs: Runs) -> None:
-    """Print how far each run is."""
-    table = runs_table(runs)
-    Console().print(results.to_rich(table))
-    numbers = Counter(row["status"] for row in table.rows)
-    print(", ".join(f"{number} {status}" for status, number in numbers.items()))

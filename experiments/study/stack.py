@@ -25,7 +25,11 @@ class _Row(dict):
 def stack(parts: list[tuple[int, results.Table]], settings: dict[str, np.ndarray]) -> results.Table:
     """Stack tables of one name; each row is written by the columns of its own table."""
     keys = dict.fromkeys(key for _, table in parts for row in table.rows for key in row)
-    names = {name: SETTING.format(name) if name in keys else name for name in settings}
+    names = {
+        name: SETTING.format(name) if name in keys else name
+        for name in settings
+        if not _says(parts, name.removesuffix("s"), settings[name])
+    }
     columns = [
         results.Column(key, name, is_word=settings[name].dtype == object)
         for name, key in names.items()
@@ -36,8 +40,8 @@ def stack(parts: list[tuple[int, results.Table]], settings: dict[str, np.ndarray
     columns += [column for _, table in parts for column in table.columns]
     rows = []
     for number, table in parts:
-        of_run = {names[name]: values[number] for name, values in settings.items()}
-        words = {(names[name], name): as_word(values[number]) for name, values in settings.items()}
+        of_run = {key: settings[name][number] for name, key in names.items()}
+        words = {(key, name): as_word(settings[name][number]) for name, key in names.items()}
         for row in table.rows:
             stacked = _Row(of_run | dict.fromkeys(keys, math.nan) | row)
             stacked.is_shown = table.is_shown(row)
@@ -55,8 +59,14 @@ def stack(parts: list[tuple[int, results.Table]], settings: dict[str, np.ndarray
         rows=rows,
         columns=_by_texts(columns),
         note=notes.pop() if len(notes) == 1 else "",
+        is_printed=any(table.is_printed for _, table in parts),
         is_shown=operator.attrgetter("is_shown"),
     )
+
+
+def _says(parts: list[tuple[int, results.Table]], key: str, values: np.ndarray) -> bool:
+    """Tell whether every row of every run says a setting already: variants, variant."""
+    return all(row.get(key) == values[i] for i, table in parts for row in table.rows)
 
 
 def _by_texts(columns: list[results.Column]) -> list[results.Column]:

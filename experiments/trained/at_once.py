@@ -5,6 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import TypeVar
 
 import jax
@@ -41,16 +42,20 @@ def on_devices(
             free.put(device)
 
     pool = concurrent.futures.ThreadPoolExecutor(free.qsize())
-    pending = {pool.submit(on_one, index): index for index in indices}
+    to_come = iter(indices)
+    pending = {pool.submit(on_one, index): index for index in islice(to_come, free.qsize())}
     try:
         while pending:
             # with a pause: a signal is seen at once
             done, _ = concurrent.futures.wait(pending, 0.1, concurrent.futures.FIRST_COMPLETED)
             for future in done:
-                yield pending.pop(future), future.result()
+                index, result = pending.pop(future), future.result()
+                for following in islice(to_come, 1):  # none, where this one has failed
+                    pending[pool.submit(on_one, following)] = following
+                yield index, result
     finally:
         stop()
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown()
 
 
 class Watch:
