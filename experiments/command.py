@@ -67,8 +67,8 @@ def _stop(number: int, _) -> None:
     for other in REASONS:
         signal.signal(other, signal.SIG_IGN)  # who presses ctrl-C twice gets the one line
     signal.alarm(int(PATIENCE) + 2)  # ends the process if one of these does not
-    with contextlib.suppress(Exception):
-        for clean_up in reversed(_clean_up):
+    for clean_up in _clean_up[::-1]:  # a copy: what ends meanwhile takes its own away
+        with contextlib.suppress(Exception):
             clean_up()
     signal.alarm(1)  # ends the process if the terminal is stopped (ctrl-S) and takes no line
     with contextlib.suppress(Exception):
