@@ -19,19 +19,27 @@ import numpy as np
 import pytest
 import scipy.special
 
-# Most of the tests' time is XLA's: its older emitters compile a scan in two thirds of the time, and
-# LLVM without its optimizations in half of that; the HLO is the same. The test process is compiled
-# so (conftest.py), and what ``run_experiment`` starts. XLA_FLAGS= (empty) tests what users run; all
-# other processes that tests start always do, where bits matter most of all.
+# Most of the tests' time is XLA's: its older emitters compile a scan in two thirds of the time,
+# LLVM without its optimizations in half of that, and the code in one piece, not in up to 32 side by
+# side, in two thirds of that; the HLO is the same. The test process is compiled so (conftest.py),
+# and what ``run_experiment`` starts. XLA_FLAGS= (empty) tests what users run; all other processes
+# that tests start always do, where bits matter most of all.
 QUICK = ""
 on_accelerator = os.environ.get("RNN_JAX_ACCELERATOR") == "1"  # the level is a GPU's as well
 if importlib.metadata.version("jaxlib").startswith("0.10.") and not on_accelerator:
-    QUICK = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
+    QUICK = (
+        "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0 "
+        "--xla_cpu_parallel_codegen_split_count=1"
+    )
 
 
 def compile_as_users_do(jitted, *arguments):
     """Compile a jitted function for these arguments without ``QUICK``."""
-    options = {"xla_cpu_use_fusion_emitters": True, "xla_backend_optimization_level": 3}
+    options = {
+        "xla_cpu_use_fusion_emitters": True,
+        "xla_backend_optimization_level": 3,
+        "xla_cpu_parallel_codegen_split_count": 32,
+    }
     is_quick = QUICK and jax.default_backend() == "cpu"
     return jitted.lower(*arguments).compile(options if is_quick else None)
 
@@ -125,6 +133,15 @@ def run_experiment(name, arguments, folder, **environment):
         text=True,
         timeout=300,
     )
+
+
+def run_again(name, arguments, folder, capsys):
+    """Give the same command where its run is finished: in this process, nothing is computed."""
+    from experiments import experiment, running  # as below
+
+    with contextlib.chdir(Path(__file__).parent.parent):
+        running.main(experiment.load(name), ["--out", str(folder), *arguments.split()])
+    return capsys.readouterr()
 
 
 def only_run(folder):

@@ -185,6 +185,7 @@ def test_two_processes_share_a_sweep_one_is_killed_and_replaced(tmp_path, refere
 
 
 SAY = "print('in', flush=True)"
+WAIT = "[time.sleep(0.1) for _ in range(600)]"  # a signal just before a long sleep would wait
 
 
 def stopped(code, *numbers):
@@ -204,18 +205,17 @@ def stopped(code, *numbers):
 
 def test_a_signal_in_the_first_moment_or_swallowed_by_a_callback_is_one_line_too():
     line = "error: interrupted; the same command starts it again"
-    assert stopped(f"{SAY}; import jax; import time; time.sleep(60)", signal.SIGINT) == (
+    assert stopped(f"{SAY}; import jax; import time; {WAIT}", signal.SIGINT) == (
         130,
         [line],
     )
-    in_callback = (
-        f"import time; {SAY}\n    while True:\n        try: time.sleep(60)\n        except: pass"
-    )
+    in_callback = f"import time; {SAY}\n    while True:\n        try: {WAIT}\n        except: pass"
     assert stopped(in_callback, signal.SIGINT, signal.SIGINT) == (130, [line])
 
 
 def test_a_stopped_terminal_does_not_keep_it():
-    stuck = f"import time\n    with before_leaving(lambda: time.sleep(60)): {SAY}; time.sleep(60)"
+    patience = "import time\n    from experiments import command; command.PATIENCE = 0"
+    stuck = f"{patience}\n    with before_leaving(lambda: {WAIT}): {SAY}; {WAIT}"
     assert stopped(stuck, signal.SIGTERM)[0] == -signal.SIGALRM
 
 

@@ -8,7 +8,7 @@ import pytest
 for module in ("tyro", "rich", "xarray", "zarr", "matplotlib"):
     pytest.importorskip(module)
 
-from helpers import only_run, run_experiment
+from helpers import only_run, run_again, run_experiment
 
 from experiments import running
 from experiments.cliff import run
@@ -119,11 +119,10 @@ def test_the_quick_preset_writes_everything(quick_run):
         assert best > dataset["unclipped_came_down"].mean()
 
 
-def test_a_finished_run_is_shown(quick_run):
+def test_a_finished_run_is_shown(quick_run, capsys):
     folder, first, _, _ = quick_run
-    again = run_experiment("cliff", QUICK, folder)
-    assert again.returncode == 0 and "finished before" in again.stderr
-    assert again.stdout == first.stdout
+    out, errors = run_again("cliff", QUICK, folder, capsys)
+    assert "finished before" in errors and out == first.stdout
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 for module in ("tyro", "rich", "xarray", "zarr", "matplotlib"):
     pytest.importorskip(module)
 
-from helpers import only_run, raises_one_line, run_experiment
+from helpers import only_run, raises_one_line, run_again, run_experiment
 
 from experiments.gates.config import Config
 from experiments.gradient_flow import run as sweep
@@ -28,7 +28,7 @@ def quick_run(tmp_path_factory):
     return folder, done, quick
 
 
-def test_the_quick_preset_shows_every_variant(quick_run):
+def test_the_quick_preset_shows_every_variant(quick_run, capsys):
     folder, done, quick = quick_run
     directory, dataset = only_run(folder)
     rows = list(csv.DictReader((directory / "table.csv").read_text().splitlines()))
@@ -37,8 +37,8 @@ def test_the_quick_preset_shows_every_variant(quick_run):
         assert str(variant) in done.stdout
     names = {path.stem for path in (directory / "figures").iterdir()}
     assert names == {"constant_error", "efold_against_weight", "norm_by_variant", "gate_means"}
-    again = run_experiment("gates", quick, folder)
-    assert "finished before" in again.stderr and again.stdout == done.stdout
+    out, errors = run_again("gates", quick, folder, capsys)
+    assert "finished before" in errors and out == done.stdout
 
 
 def test_held_gates_stay_where_they_are_held(quick_run):

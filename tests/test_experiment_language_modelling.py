@@ -213,8 +213,9 @@ def test_a_finished_run_verifies(finished, tmp_path):
 
 
 def test_train_is_the_preset_and_own_settings_override_it(tmp_path, data):
+    only_trained = "--yardsticks xz --timing-rounds 0 --flow-length 0"
     code, out, error = command("train", "--out", tmp_path / "other", "--data", data,
-                               *TINY.split(), "--yardsticks", "xz")  # fmt: skip
+                               *TINY.split(), *only_trained.split())  # fmt: skip
     assert code == 0, error
     (directory,) = (tmp_path / "other").iterdir()
     config = config_of(directory)
@@ -319,10 +320,10 @@ def test_a_model_of_another_vocabulary_is_refused(finished, tmp_path, capsys):
 # However it is stopped.
 
 
-def start(folder, data):
+def start(folder, data, num_validations):
     short = (
-        "--cells lstm --equal-time --windows --yardsticks xz --timing-rounds 0 --num-steps 300 "
-        "--num-validations 30"
+        "--cells lstm --equal-time --windows --yardsticks xz --timing-rounds 0 "
+        f"--num-steps {10 * num_validations} --num-validations {num_validations}"
     )
     return killed.start("language_modelling", folder, f"{TINY} {short} --data {data}")
 
@@ -340,24 +341,27 @@ def everything(folder):
     return killed.everything(directory, every)
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, data):
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    _, errors = start(folder, data).communicate()
-    assert list(folder.glob("*/DONE")), errors
+def finish(folder, data, num_validations):
+    _, errors = start(folder, data, num_validations).communicate()
+    assert b"Traceback" not in errors and list(folder.glob("*/DONE")), errors
     return everything(folder)
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])
-def test_killed_at_random_moments_it_goes_on_to_the_same_bits(tmp_path, data, uninterrupted, times):
+@pytest.mark.parametrize(
+    "times, num_validations", [(1, 12), pytest.param(10, 30, marks=pytest.mark.slow)]
+)
+def test_killed_at_random_moments_it_goes_on_to_the_same_bits(
+    tmp_path, data, times, num_validations
+):
     """Carried state and place in the text too: both are in the last state, and decide the rest."""
-    begin = functools.partial(start, tmp_path, data)
-    killed.kill_in_training(begin, tmp_path, random.Random(times), times)
-    killed.terminate_in_training(begin, tmp_path)
-    assert not list(tmp_path.glob("*/DONE")) and killed.num_rows(tmp_path)
-    _, errors = start(tmp_path, data).communicate()
-    assert b"Traceback" not in errors, errors
-    assert everything(tmp_path) == uninterrupted
+    # the whole one first: what it compiles is there for the others
+    whole = finish(tmp_path / "whole", data, num_validations)
+    begin = functools.partial(start, tmp_path / "killed", data, num_validations)
+    killed.kill_in_training(begin, tmp_path / "killed", random.Random(times), times)
+    killed.terminate_in_training(begin, tmp_path / "killed")
+    assert not list(tmp_path.glob("killed/*/DONE")) and killed.num_rows(tmp_path / "killed")
+    logs, final, files = finish(tmp_path / "killed", data, num_validations)
+    assert logs == whole[0] and final == whole[1] and files == whole[2]
 
 
 def test_a_config_that_cannot_be_is_refused():

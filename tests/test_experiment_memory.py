@@ -10,7 +10,7 @@ import pytest
 for module in ("tyro", "rich", "xarray", "zarr", "matplotlib"):
     pytest.importorskip(module)
 
-from helpers import only_run, run_experiment
+from helpers import only_run, run_again, run_experiment
 
 from experiments.memory import choice, findings, plot, run, table
 from experiments.memory.config import Config
@@ -316,7 +316,7 @@ def quick_run(tmp_path_factory):
     return folder, done, quick
 
 
-def test_the_quick_preset_trains_every_task_and_variant(quick_run):
+def test_the_quick_preset_trains_every_task_and_variant(quick_run, capsys):
     folder, done, quick = quick_run
     directory, dataset = only_run(folder)
     rows = list(csv.DictReader((directory / "table.csv").read_text().splitlines()))
@@ -325,8 +325,8 @@ def test_the_quick_preset_trains_every_task_and_variant(quick_run):
         assert table.variant_label(variant) in done.stdout
     names = {path.stem for path in (directory / "figures").iterdir()}
     assert names == {"learning_curves", *(f"gradient_{task}" for task in dataset["task"].values)}
-    again = run_experiment("memory", quick, folder)
-    assert "finished before" in again.stderr and again.stdout == done.stdout
+    out, errors = run_again("memory", quick, folder, capsys)
+    assert "finished before" in errors and out == done.stdout
 
 
 def test_a_run_begins_without_memory_and_measures_every_step(quick_run):

@@ -11,10 +11,12 @@ for module in ("tyro", "rich", "xarray", "zarr", "matplotlib", "optax"):
 
 import jax
 import jax.numpy as jnp
-from helpers import run_experiment
+from helpers import run_again, run_experiment
 
+from experiments import running
 from experiments.one_unit import by_hand, run, text, training
 from experiments.one_unit.config import Config
+from experiments.one_unit.experiment import EXPERIMENT
 from rnn_jax.cells.elman import ElmanCarry, ElmanParams, elman
 from rnn_jax.recurrence import unroll
 
@@ -131,12 +133,9 @@ def test_without_a_clip_a_linear_unit_overflows_and_with_one_it_does_not(task):
     assert np.isnan(ends["none"]).all() and np.isfinite(ends["global-norm"]).all()
 
 
-def command(arguments, folder):
-    return run_experiment("one_unit", arguments, folder, COLUMNS="160")
-
-
-def test_the_quick_preset_runs_once_and_is_shown_again(tmp_path):
-    first = command(f"--config {QUICK}", tmp_path)
+def test_the_quick_preset_runs_once_and_is_shown_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "160")
+    first = run_experiment("one_unit", f"--config {QUICK}", tmp_path)
     assert first.returncode == 0, first.stderr
     assert "accuracy" in first.stdout and "majority class 50.0%" in first.stdout
     (directory,) = tmp_path.iterdir()
@@ -146,9 +145,8 @@ def test_the_quick_preset_runs_once_and_is_shown_again(tmp_path):
     assert max(float(row["accuracy"]) for row in rows) > 0.9
     figures = {path.name for path in (directory / "figures").iterdir()}
     assert figures == {"product_along_text.png", "growing_weight.png", "training.png"}
-    again = command(f"--config {QUICK}", tmp_path)
-    assert again.returncode == 0 and "finished before" in again.stderr
-    assert again.stdout == first.stdout
+    out, errors = run_again("one_unit", f"--config {QUICK}", tmp_path, capsys)
+    assert "finished before" in errors and out == first.stdout
 
 
 @pytest.mark.parametrize(
@@ -173,7 +171,9 @@ def test_a_bad_setting_is_one_line(settings, given):
     assert given in message and "; allowed: " in message and "\n" not in message
 
 
-def test_bad_input_on_the_command_line_is_one_line(tmp_path):
-    done = command("--weights nan", tmp_path)
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+def test_bad_input_on_the_command_line_is_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        running.main(EXPERIMENT, ["--out", str(tmp_path), "--weights", "nan"])
+    out, errors = capsys.readouterr()
+    assert stop.value.code == 2 and out == ""
+    assert errors.startswith("error: ") and errors.count("\n") == 1
