@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import textwrap
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from rnn_jax import results
 
 dataset = results.load(Path("results.zarr"))   # checks every checksum
 
-import xarray as xr                            # without rnn-jax; a lost block reads as nan
+import xarray as xr                            # your own files only; a lost block reads as nan
 dataset = xr.open_zarr("results.zarr")
 """
 
@@ -109,9 +110,10 @@ def _work(log: list[dict]) -> str:
 
 
 def _commands(experiment: Experiment, environment: dict, directory: Path) -> str:
-    commit, is_changed = environment.get("commit"), environment.get("uncommitted_changes")
-    checkout = [f"git checkout {commit}"] if commit else []
-    if commit and is_changed:
+    commit, is_changed = str(environment.get("commit")), environment.get("uncommitted_changes")
+    is_known = re.fullmatch("[0-9a-f]+", commit)  # of a stranger's run it may be anything
+    checkout = [f"git checkout {commit}"] if is_known else []
+    if is_known and is_changed:
         checkout.append("# the code had changes that are not in this commit")
     return "\n".join(
         [

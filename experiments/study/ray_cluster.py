@@ -33,10 +33,13 @@ def connected(options: Arguments) -> Generator[Any]:
         import ray
     except ImportError:
         configs.leave("--executor ray needs Ray; to install it: scripts/setup.sh ray")
+    variables = jobs.environment(options.cores)
+    if 0 < options.gpus < 1:  # else JAX takes three quarters of the GPU for the first that comes
+        variables["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 * options.gpus:.3f}"
     quietly: dict[str, Any] = {
         "logging_level": logging.ERROR,
         "log_to_driver": False,
-        "runtime_env": {"env_vars": jobs.environment(options.cores)},
+        "runtime_env": {"env_vars": variables},
     }
     handlers = {number: signal.getsignal(number) for number in command.REASONS}
     if options.address:
