@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator
 
 PATIENCE = 7.0  # seconds that whoever is called before leaving may take
 REASONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-_hint = ""
+_hint, _hint_of_all = "", ""
 _clean_up: list[Callable[[], None]] = []
 
 
@@ -27,10 +27,16 @@ def main(name: str) -> None:
         running.main(experiment.load(name))
 
 
-def set_hint(hint: str) -> None:
-    """Set what the line of a stopped process says: what the next one will find."""
-    global _hint
-    _hint = hint
+def set_hint(hint: str, of_all: bool = False) -> None:
+    """Set what the line of a stopped process says: what the next one will find.
+
+    Where there are many runs, that of all goes before that of the one that goes on just then.
+    """
+    global _hint, _hint_of_all
+    if of_all:
+        _hint_of_all = hint
+    else:
+        _hint = hint
 
 
 def get_hint() -> str:
@@ -72,7 +78,7 @@ def _stop(number: int, _) -> None:
             clean_up()
     signal.alarm(1)  # ends the process if the terminal is stopped (ctrl-S) and takes no line
     with contextlib.suppress(Exception):
-        hint = _hint or "the same command starts it again"
+        hint = _hint_of_all or _hint or "the same command starts it again"
         line = f"error: {REASONS[signal.Signals(number)]}; {hint}"
         print(line, file=sys.stderr, flush=True)
     os._exit(128 + number)  # as shells give it

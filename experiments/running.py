@@ -164,7 +164,9 @@ def prepare(run: Run) -> dict:
     use_all_cores()
     jax.config.update("jax_enable_x64", getattr(run.config, "dtype", "float32") == "float64")
     compilation_cache.use()
-    cores = {"cores": num_cores()} if run.experiment.depends_on_cores else {}
+    more = {"cores": num_cores()} if run.experiment.depends_on_cores else {}
+    if sharing.batch_shards() > 1:
+        more["batch_shards"] = sharing.batch_shards()
     return results.environment_record(
         run.experiment.packages,
         experiment=run.experiment.name,
@@ -172,7 +174,7 @@ def prepare(run: Run) -> dict:
         code_hash=code_hash(run.experiment),
         matmul_precision=getattr(run.config, "precision", jax.default_matmul_precision.value),
         seed=getattr(run.config, "seed", None),
-        **cores,
+        **more,
     )
 
 

@@ -21,6 +21,10 @@ if [[ -z ${SLURM_ARRAY_TASK_ID-} || $# -eq 0 ]]; then
     echo "slurm_array: to be given to sbatch, with a module and its arguments: see its head" >&2
     exit 2
 fi
+if ((SLURM_ARRAY_TASK_COUNT != (SLURM_ARRAY_TASK_MAX - SLURM_ARRAY_TASK_MIN) / ${SLURM_ARRAY_TASK_STEP:-1} + 1)); then
+    echo "slurm_array: the array is a list; allowed: 0-31, or 0-31:2, of all tasks of the study" >&2
+    exit 2
+fi
 step=${SLURM_ARRAY_TASK_STEP:-1}
 rank=$(((SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN) / step))
 [[ -n ${SLURM_CPUS_PER_TASK-} ]] && export PJRT_NPROC=$SLURM_CPUS_PER_TASK
@@ -35,4 +39,7 @@ while kill -0 "$child" 2>/dev/null; do # the wait ended by the signal, not the c
     code=0
     wait "$child" || code=$?
 done
+if [[ $code -eq 143 ]] && command -v scontrol >/dev/null; then # its time is over, or its place taken
+    scontrol requeue "${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID"
+fi
 exit "$code"

@@ -39,12 +39,13 @@ class Command:
     def kill(self) -> bool:
         """End it by kill -9, it alone; returns whether it was there still. All else ends by itself.
 
-        Those of Ray take some seconds to see it.
+        All that runs is gone at once; Ray's own agents look for their end for a minute.
         """
         was_there = self.process.poll() is None
         self.process.kill()
         self.process.communicate()
-        wait_until(lambda: not left_of(self.out), 15)
+        wait_until(lambda: not processes_of(self.out), 15)
+        wait_until(lambda: not left_of(self.out), 90)
         return was_there
 
 

@@ -120,7 +120,9 @@ def test_two_processes_go_on_from_one_device_and_it_from_them_and_neither_waits_
     before = len(read_rows(log))
     processes = start_trainings(tmp_path, 1, 2, EPOCHS)
     with no_process_left(processes):
+        until = time.monotonic() + 120
         while len(read_rows(log)) < before + 2:
+            assert time.monotonic() < until, "it hangs"
             assert all(process.poll() is None for process in processes), processes[0].communicate()
             time.sleep(0.005)
         processes[1].kill()

@@ -55,7 +55,8 @@ def make_job(tmp_path, monkeypatch):
         names = f"import os, pathlib, signal, sys, time; run = pathlib.Path({str(directory)!r})\n"
         command = [sys.executable, "-S", "-c", names + script]
         monkeypatch.setattr(jobs, "child_command", lambda job: command)
-        job = Job("memory", directory, tmp_path / "config.json", 1, None, 3, tmp_path)
+        starts = jobs.num_starts(directory)
+        job = Job("memory", directory, tmp_path / "config.json", 1, None, 3, starts, tmp_path)
         return job._replace(**changes)
 
     yield make
@@ -66,7 +67,7 @@ DONE = "(run / 'DONE').touch()"
 
 
 def test_a_run_that_ends_well_is_finished(make_job):
-    job = make_job(f"print('some words'); {DONE}; x = bytearray(50_000_000)")
+    job = make_job(f"print('some words'); {DONE}; x = bytearray(50_000_000); time.sleep(0.3)")
     outcome = run_job(job)
     assert (outcome.status, outcome.words, outcome.attempts) == ("finished", "", 1)
     assert outcome.seconds < 5 and 50e6 < outcome.peak_memory < 1e9

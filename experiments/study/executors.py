@@ -4,12 +4,13 @@ Each is a function (jobs, options) that yields (index of the job, Outcome) as th
 calls ``begun(index)`` where it knows that one has begun.
 """
 
-import concurrent.futures
 import contextlib
 import ctypes
 import io
+import itertools
 import math
 import os
+import queue
 import socket
 import sys
 import threading
@@ -52,25 +53,43 @@ def processes(todo: list[Job], options: Arguments, begun: Begun) -> Outcomes:
     """Run each in a process of its own, so many at once, on this machine."""
     workers = options.workers or max(1, num_cores() // options.cores)
 
-    def work(index: int) -> Outcome:
-        if jobs.STOPPED.is_set():
-            return Outcome("stopped", "never begun", 0)
-        begun(index)
-        return run_job(todo[index])
+    waiting, ended = iter(range(len(todo))), queue.SimpleQueue()
+    active: set[threading.Thread] = set()
 
-    pool = concurrent.futures.ThreadPoolExecutor(workers)
-    pending = {pool.submit(work, index): index for index in range(len(todo))}
+    def work(index: int) -> None:
+        try:
+            outcome = run_job(todo[index])
+        except Exception as error:  # of ours; whoever waits must hear of it
+            traceback.print_exc()
+            outcome = Outcome("failed", repr(error))
+        ended.put((threading.current_thread(), index, outcome))
+
+    def begin_next() -> None:
+        for index in itertools.islice(waiting, 1):
+            begun(index)
+            thread = threading.Thread(target=work, args=(index,))
+            active.add(thread)
+            thread.start()
 
     def end() -> None:
+        """Stop all; no lock is taken, since a signal may have come amid anything."""
         jobs.STOPPED.set()
-        pool.shutdown(wait=True)
+        until = time.monotonic() + jobs.GRACE + 1
+        while any(thread.is_alive() for thread in tuple(active)) and time.monotonic() < until:
+            time.sleep(jobs.PAUSE)
 
-    with command.before_leaving(end), _at_end(end):
-        while pending:
-            # with a pause: a signal is seen at once
-            done, _ = concurrent.futures.wait(pending, 0.1, concurrent.futures.FIRST_COMPLETED)
-            for future in done:
-                yield pending.pop(future), future.result()
+    with command.before_leaving(end), contextlib.ExitStack() as stack:
+        stack.callback(end)
+        for _ in range(workers):
+            begin_next()
+        while active:
+            try:
+                thread, index, outcome = ended.get(timeout=0.1)  # a signal is seen at once
+            except queue.Empty:
+                continue
+            active.discard(thread)
+            begin_next()
+            yield index, outcome
 
 
 def on_ray(todo: list[Job], options: Arguments, begun: Begun) -> Outcomes:
@@ -86,13 +105,14 @@ def on_ray(todo: list[Job], options: Arguments, begun: Begun) -> Outcomes:
             num_cpus=options.cores, num_gpus=options.gpus, max_retries=options.attempts - 1
         )
         waiting = list(enumerate(todo))[::-1]
-        most = options.workers or len(todo)
+        most = options.workers or ray_cluster.room(ray, options)
         pending: dict = {}
 
         def end() -> None:
             ray_cluster.cancel(ray, list(pending))
 
-        with command.before_leaving(end), _at_end(end):
+        with command.before_leaving(end), contextlib.ExitStack() as stack:
+            stack.callback(end)
             while waiting or pending:
                 while waiting and len(pending) < most:
                     index, job = waiting.pop()
@@ -174,11 +194,3 @@ def _log_of(job: Job) -> Generator[io.TextIOWrapper]:
         log.flush()
         if log not in LEFT:
             log.close()
-
-
-@contextlib.contextmanager
-def _at_end(end: Callable[[], None]) -> Generator[None]:
-    try:
-        yield
-    finally:
-        end()

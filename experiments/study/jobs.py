@@ -21,6 +21,7 @@ from rnn_jax import results
 
 LOG = "output.log"
 GRACE = 8.0  # seconds between SIGTERM, on which a run saves, and SIGKILL
+HEAD = b"== start "  # of what one start writes into the log
 PAUSE = 0.05  # between two looks at a child
 STOPPED = threading.Event()  # set: end every child, begin none
 
@@ -34,6 +35,7 @@ class Job(NamedTuple):
     cores: int
     time_limit: float | None
     attempts: int
+    starts_before: int  # by earlier commands: the log has a line for each
     working_directory: Path  # relative paths in a config start there
 
 
@@ -50,24 +52,36 @@ class Outcome(NamedTuple):
 
 def run_job(job: Job) -> Outcome:
     """Run a job to its end; started again as often as allowed where its process was killed."""
-    started, peak = time.perf_counter(), float("nan")
-    outcome = Outcome("stopped", "never begun", 0)
-    for attempt in range(1, job.attempts + 1):
+    started, peak = time.perf_counter(), 0.0
+    # not always the first: Ray calls again where this process has died
+    attempt = num_starts(job.directory) - job.starts_before + 1
+    outcome = Outcome("killed", f"its worker has died at each of {attempt - 1} starts", attempt - 1)
+    while attempt <= job.attempts:
         try:
             _wait_for_its_place(job)
             code, timed_out, memory = _run_child(job, attempt)
         except OSError as error:
             outcome = Outcome("failed", f"{error.filename}: {error.strerror}", attempt)
             break
-        peak = max(memory, peak) if peak == peak else memory
-        outcome = judge(job, code, timed_out, attempt)
+        peak, outcome = max(memory, peak), judge(job, code, timed_out, attempt)
         if outcome.status != "killed":
             break
+        attempt += 1
     seconds = time.perf_counter() - started
+    peak = peak or float("nan")
     return outcome._replace(seconds=seconds, peak_memory=peak, host=socket.gethostname())
 
 
+def num_starts(directory: Path) -> int:
+    """Count how often a run was started by a study."""
+    with contextlib.suppress(OSError):
+        lines = (directory / LOG).read_bytes().split(b"\n")
+        return sum(line.startswith(HEAD) for line in lines)
+    return 0
+
+
 def judge(job: Job, code: int, timed_out: bool, attempt: int) -> Outcome:
+    """Say how a start has ended."""
     if results.is_finished(job.directory):
         return Outcome("finished", "", attempt)
     if STOPPED.is_set():
@@ -112,7 +126,8 @@ def environment(cores: int) -> dict[str, str]:
     """
     paths = [str(results.ROOT), os.environ.get("PYTHONPATH", "")]
     own = {name: text for name, text in os.environ.items() if name.startswith(("XLA_", "JAX_"))}
-    return own | {"PJRT_NPROC": str(cores), "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    threads = dict.fromkeys(("PJRT_NPROC", "OMP_NUM_THREADS"), str(cores))
+    return own | threads | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def child_command(job: Job) -> list[str]:
@@ -124,31 +139,29 @@ def child_command(job: Job) -> list[str]:
 def _run_child(job: Job, attempt: int) -> tuple[int, bool, float]:
     """Run the process once: (its code, whether it ran out of time, bytes it took at most)."""
     job.directory.mkdir(parents=True, exist_ok=True)
-    with open_log(job.directory, attempt) as log:
-        process = subprocess.Popen(
-            child_command(job),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd=job.working_directory,
-            env=os.environ | environment(job.cores),
-            start_new_session=True,
-        )
     until = time.monotonic() + (job.time_limit or float("inf"))
-    timed_out = False
+    process, timed_out, peak = None, False, 0.0
     try:
-        while (found := _poll(process)) is None:
+        with open_log(job.directory, attempt) as log:
+            process = subprocess.Popen(
+                child_command(job),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=job.working_directory,
+                env=os.environ | environment(job.cores),
+                start_new_session=True,
+            )
+        while process.poll() is None:
+            peak = _peak_memory(process.pid) or peak
             timed_out = time.monotonic() > until
             if timed_out or STOPPED.is_set():
-                found = _end(process)
                 break
             time.sleep(PAUSE)
-    except BaseException:
-        _end(process)
-        raise
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)  # what it has started, if it left any of that
-    return *found[:1], timed_out, found[1]
+    finally:
+        if process:
+            _end(process)
+    return process.returncode, timed_out, peak
 
 
 def open_log(directory: Path, attempt: int):
@@ -156,30 +169,33 @@ def open_log(directory: Path, attempt: int):
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW  # no link
     log = os.fdopen(os.open(directory / LOG, flags, 0o666), "ab")
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    log.write(f"== {now}, start {attempt} on {socket.gethostname()}\n".encode())
+    log.write(HEAD + f"{attempt}, {now}, on {socket.gethostname()}\n".encode())
     log.flush()
     return log
 
 
-def _poll(process: subprocess.Popen) -> tuple[int, float] | None:
-    """Return (code, peak memory in bytes) once a process has ended."""
-    pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-    if not pid:
-        return None
-    process.returncode = os.waitstatus_to_exitcode(status)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return process.returncode, float(usage.ru_maxrss * unit)
+def _peak_memory(pid: int) -> float:
+    """Read how many bytes a process has taken at most; 0 where that cannot be read."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024.0 * int(line.split()[1])
+    return 0.0
 
 
-def _end(process: subprocess.Popen) -> tuple[int, float]:
-    """End a process and all it has started: asked first, then killed."""
-    for number, patience in ((signal.SIGTERM, GRACE), (signal.SIGKILL, float("inf"))):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
-        until = time.monotonic() + patience
-        while time.monotonic() < until:
-            found = _poll(process)
-            if found is not None:
-                return found
-            time.sleep(PAUSE)
-    raise AssertionError("a killed process ends")
+def _end(process: subprocess.Popen) -> None:
+    """End a process, if it goes on, and all it has started: asked first, then killed."""
+    if process.poll() is None:
+        _signal(process, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+    _signal(process, signal.SIGKILL)
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:  # it hangs in the kernel: of a dead file server, say
+        process.returncode = -signal.SIGKILL
+
+
+def _signal(process: subprocess.Popen, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)

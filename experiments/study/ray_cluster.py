@@ -19,6 +19,7 @@ from rnn_jax.devices import num_cores
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_task_oom_retries": "0",  # --attempts counts those that were killed for their memory too
     "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # else it outlives us by a minute
 }
 STORE = 80_000_000  # bytes of Ray's store for objects: a job and its outcome are small
@@ -46,7 +47,7 @@ def connected(options: Arguments) -> Generator[Any]:
         _check_address(options.address)
         try:
             ray.init(options.address, **quietly)
-        except (ConnectionError, ValueError) as error:
+        except (ConnectionError, ValueError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             configs.leave(f"address is {options.address}; no Ray cluster is there: {reason}")
     else:
@@ -85,9 +86,16 @@ def outcome(ray: Any, reference: Any, options: Arguments) -> Outcome:
         return ray.get(reference)
     except ray.exceptions.TaskCancelledError:
         return Outcome("stopped", "stopped with the study")
+    except ray.exceptions.RayTaskError as error:  # ours, or no checkout there
+        return Outcome("failed", str(error).strip().splitlines()[-1])
     except ray.exceptions.RayError as error:
         reason = f"{type(error).__name__} after {options.attempts} starts"
         return Outcome("killed", reason, options.attempts)
+
+
+def room(ray: Any, options: Arguments) -> int:
+    """Count the runs to be given out at once: twice as many as there is room for now."""
+    return max(4, 2 * int(ray.cluster_resources().get("CPU", 0) // options.cores))
 
 
 def cancel(ray: Any, references: list[Any]) -> None:

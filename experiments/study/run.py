@@ -19,7 +19,7 @@ from experiments.experiment import load
 from experiments.study import collect, status
 from experiments.study.config import Arguments, read_study
 from experiments.study.executors import EXECUTORS, LEFT
-from experiments.study.jobs import LOG, Job, Outcome
+from experiments.study.jobs import LOG, Job, Outcome, num_starts
 from experiments.study.points import Point, Runs, points_of, study_directory
 from experiments.wording import count
 from rnn_jax import config as configs
@@ -58,9 +58,12 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        configs.leave(f"{error.filename or runs.directory}: {error.strerror or error}", code=1)
+        print(f"error: {error.filename or runs.directory}: {error.strerror or error}",
+              file=sys.stderr)  # fmt: skip
+        end(1)
     except ValueError as error:  # of a directory, a store; too much to be put together
-        configs.leave(str(error), code=1)
+        print(f"error: {error}", file=sys.stderr)
+        end(1)
     for number, words in zip(failed, FAILURES, strict=True):
         if number:
             whole = count(len(runs.points), "run")
@@ -112,6 +115,7 @@ def execute(runs: Runs, todo: list[int], options: Arguments) -> dict[int, Outcom
             cores=options.cores,
             time_limit=options.time_limit,
             attempts=options.attempts,
+            starts_before=num_starts(points[index].directory),
             working_directory=Path.cwd(),
         )
         for index in todo
@@ -121,9 +125,12 @@ def execute(runs: Runs, todo: list[int], options: Arguments) -> dict[int, Outcom
     if not jobs:
         return outcomes
 
+    before = sum(results.is_finished(point.directory) for point in points)
+
     def hint() -> None:
-        finished = sum(results.is_finished(point.directory) for point in points)
-        command.set_hint(f"{finished} of {len(points)} runs are finished, the same command goes on")
+        finished = before + sum(outcome.status == "finished" for outcome in outcomes.values())
+        words = f"{finished} of {len(points)} runs are finished, the same command goes on"
+        command.set_hint(words, of_all=True)
 
     hint()
     with progress(f"study of {runs.experiment.name}", "runs", len(jobs)) as bar:
@@ -181,7 +188,11 @@ def put_together(runs: Runs) -> int:
             results.write_text(runs.directory / f"{table.name}.csv", results.to_csv(table))
             if table.is_printed:
                 Console().print(results.to_rich(table))
+        codes = sorted({status.code_of(point) for point in finished})
+        if len(codes) > 1:
+            print(f"not all by the same code: {', '.join(codes)} (status.csv)", file=sys.stderr)
         whole = collect.dataset(experiment, finished, runs=found)
+        whole.attrs["code_hash"] = ", ".join(codes)
         path = runs.directory / results.DATASET
         results.Store.replace(path, results.Blocks(whole, {}))
     results.remove_leftovers(runs.directory)
@@ -193,11 +204,9 @@ def say_what_is_kept(runs: Runs, kept: int, of: int) -> None:
     """Say how many runs are finished from before, and whether by other code."""
     if not kept:
         return
-    now = running.code_hash(runs.experiment)
-    found = [p.directory for p in runs.points if results.is_finished(p.directory)]
-    others = Counter(results.read_record(directory)["code_hash"] for directory in found)
-    del others[now]
-    note = f", {others.total()} of them by other code" if others.total() else ""
+    codes = Counter(status.code_of(point) for point in runs.points)
+    others = codes.total() - codes[running.code_hash(runs.experiment)] - codes[""]
+    note = f", {others} of them by other code" if others else ""
     print(f"{kept} of {of} runs are finished from before{note}", file=sys.stderr)
 
 

@@ -21,7 +21,17 @@ def log_outcome(runs: Runs, point: Point, outcome: Outcome) -> None:
 def last_rows(runs: Runs) -> dict[str, dict]:
     """Read the last thing that the log says of each run."""
     rows = results.read_log(runs.directory)
-    return {row["run"]: row for row in rows if row["event"] in ("begin", "run")}
+    return {str(row.get("run")): row for row in rows if row["event"] in ("begin", "run")}
+
+
+def code_of(point: Point) -> str:
+    """Read the hash of the code that a finished run came from; "" where there is none."""
+    if not results.is_finished(point.directory):
+        return ""
+    try:
+        return str(results.read_record(point.directory)["code_hash"])
+    except results.RunDirectoryError:
+        return ""
 
 
 def table(runs: Runs) -> results.Table:
@@ -43,6 +53,7 @@ def table(runs: Runs) -> results.Table:
                 "seconds": row.get("seconds", float("nan")),
                 "peak_memory": memory / 1e6,
                 "host": row.get("host", ""),
+                "code": code_of(point),
                 "reason": "" if finished else row.get("words", ""),
             }
         )

@@ -25,6 +25,7 @@ MAY_DIFFER = (  # between the starts of one run: nothing here changes a number
     "uncommitted_changes",
     "machine",
     "num_devices",
+    "batch_shards",  # last bits do
     "time_utc",
     "config_hash",  # compared by itself; of an older config it lacks the settings that came later
 )
