@@ -178,6 +178,8 @@ def _code_of(job: Job) -> int:
         running.main(load(job.experiment), arguments)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+    except TimeLimitError:
+        return 1
     except BaseException:
         traceback.print_exc()
         return 1
