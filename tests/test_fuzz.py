@@ -311,7 +311,7 @@ def test_batches_of_any_texts_hold_tokens_of_the_vocabulary(amount):
     check()
 
 
-@fuzzed(few=100, many=10_000)
+@fuzzed(few=60, many=10_000)
 def test_an_encoding_that_is_read_works(amount):
     from rnn_jax.data import Encoding
 
@@ -396,7 +396,7 @@ def damage(draw, path, names):
         file.write_bytes(draw(st.binary(max_size=60)))
 
 
-@fuzzed(few=100, many=5000)
+@fuzzed(few=50, many=5000)
 @pytest.mark.filterwarnings("ignore")  # of a store without zarr's copy of the metadata
 def test_a_damaged_store_gives_the_same_dataset_or_an_error(amount, whole_store, tmp_path):
     from rnn_jax.results import Store, StoreError, load
@@ -427,7 +427,7 @@ def test_a_damaged_store_gives_the_same_dataset_or_an_error(amount, whole_store,
         check()
 
 
-@fuzzed(few=100, many=10_000)
+@fuzzed(few=60, many=10_000)
 def test_records_of_a_run_directory_are_read_or_refused(amount, tmp_path):
     from rnn_jax.results import RunDirectoryError, compare_records, read_config, read_record
 
