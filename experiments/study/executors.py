@@ -34,14 +34,14 @@ class TimeLimitError(BaseException):
     """A run has had its time; no handler of errors may take it for its own."""
 
 
-LEFT: list[io.TextIOWrapper] = []  # logs of runs that could not be ended: they go on in here
+LEFT: list[io.TextIOWrapper] = []  # logs of runs that had their time: their devices may go on
 
 
 def inline(todo: list[Job], options: Arguments, begun: Begun) -> Outcomes:
     """Run one after another in this process: the least overhead, and a debugger sees all.
 
-    A run that has had its time is ended by an exception. Compiled code sees none: a run that hangs
-    there is left to itself until this process ends, and those after it get a process each.
+    A run that has had its time is ended by an exception. Compiled code sees none: it goes on until
+    this process ends, so the runs after it get a process each.
     """
     os.environ.update(jobs.environment(options.cores))  # read when JAX makes its devices
     for index, job in enumerate(todo):
@@ -155,7 +155,7 @@ def _run_here(job: Job) -> Outcome:
             while thread.is_alive() and time.perf_counter() - started < limit + jobs.GRACE:
                 _raise_in(thread, TimeLimitError)
                 thread.join(0.5)
-            if thread.is_alive():
+            if timed_out:  # what it has given the device goes on, whether the thread has ended
                 LEFT.append(log)
         outcome = jobs.judge(job, codes[0] if codes else 1, timed_out, 1)
     except OSError as error:
