@@ -103,8 +103,6 @@ def load_intact(run: Run) -> xr.Dataset:
 
 def compute(run: Run, force: bool = False) -> xr.Dataset | None:
     """Compute what is missing of a run and finish it; None if other processes have parts to do."""
-    use_all_cores()  # before a check makes an array
-    keep_memory()
     check(run)
     started = time.perf_counter()
     run.directory.mkdir(parents=True, exist_ok=True)  # if that fails, then at once
@@ -142,8 +140,6 @@ def agree(run: Run) -> None:
 
 def follow(run: Run) -> None:
     """Take part in the trainings of a run that another process leads; writes nothing."""
-    use_all_cores()
-    keep_memory()
     check(run)
     prepare(run)
     if isinstance(run.experiment.compute, Sweep):
@@ -152,7 +148,9 @@ def follow(run: Run) -> None:
 
 
 def check(run: Run) -> None:
-    """Leave with one line where the data refuse the config."""
+    """Set the process up, and leave with one line where the data refuse the config."""
+    use_all_cores()  # before a check makes an array
+    keep_memory()
     try:
         run.experiment.check(run.config)
     except ValueError as error:

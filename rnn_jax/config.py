@@ -54,10 +54,15 @@ class RunOptions:
                 f"coordinator is given, batch_shards is {self.batch_shards}, world {self.world}; "
                 "allowed: a world of at least 2, and batch_shards a multiple of it"
             )
-        if self.world < 1:
-            raise ValueError(f"world is {self.world}; allowed: at least 1")
-        if not 0 <= self.rank < self.world:
-            raise ValueError(f"rank is {self.rank}; allowed: 0 to world - 1 = {self.world - 1}")
+        check_share(self.rank, self.world)
+
+
+def check_share(rank: int, world: int) -> None:
+    """Check which of how many processes this is."""
+    if world < 1:
+        raise ValueError(f"world is {world}; allowed: at least 1")
+    if not 0 <= rank < world:
+        raise ValueError(f"rank is {rank}; allowed: 0 to world - 1 = {world - 1}")
 
 
 def to_json(config) -> str:

@@ -1,5 +1,6 @@
 """Runs that are killed: started, stopped by kill -9 at random moments, and compared bit for bit."""
 
+import functools
 import json
 import os
 import random
@@ -65,6 +66,29 @@ def terminate_in_training(begin: Callable[[], subprocess.Popen], folder: Path) -
     for log in folder.glob("*/trainings/*/metrics.jsonl"):
         marks = sorted(log.parent.glob("checkpoints/*.json"), key=lambda path: int(path.stem))
         assert json.loads(marks[-1].read_text())["log_bytes"] == log.stat().st_size
+
+
+def assert_it_goes_on_to_the_same_bits(
+    begin: Callable[[Path], subprocess.Popen],
+    read: Callable[[Path], tuple],
+    tmp_path: Path,
+    times: int,
+) -> None:
+    """Killed so often, then terminated, a run comes to all that one has which nothing stopped."""
+
+    def finish(folder: Path) -> tuple:
+        _, errors = begin(folder).communicate()
+        assert b"Traceback" not in errors and list(folder.glob("*/DONE")), errors
+        return read(folder)
+
+    # the whole one first: what it compiles is there for the others
+    whole, folder = finish(tmp_path / "whole"), tmp_path / "killed"
+    begin_again = functools.partial(begin, folder)
+    kill_in_training(begin_again, folder, random.Random(times), times)
+    terminate_in_training(begin_again, folder)
+    assert not list(folder.glob("*/DONE")) and num_rows(folder)
+    logs, final, files = finish(folder)
+    assert logs == whole[0] and final == whole[1] and files == whole[2]
 
 
 def everything(directory: Path, trainings: Iterable[Training]) -> tuple:

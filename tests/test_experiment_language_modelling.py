@@ -341,12 +341,6 @@ def everything(folder):
     return killed.everything(directory, every)
 
 
-def finish(folder, data, num_validations):
-    _, errors = start(folder, data, num_validations).communicate()
-    assert b"Traceback" not in errors and list(folder.glob("*/DONE")), errors
-    return everything(folder)
-
-
 @pytest.mark.parametrize(
     "times, num_validations", [(1, 12), pytest.param(10, 30, marks=pytest.mark.slow)]
 )
@@ -354,14 +348,9 @@ def test_killed_at_random_moments_it_goes_on_to_the_same_bits(
     tmp_path, data, times, num_validations
 ):
     """Carried state and place in the text too: both are in the last state, and decide the rest."""
-    # the whole one first: what it compiles is there for the others
-    whole = finish(tmp_path / "whole", data, num_validations)
-    begin = functools.partial(start, tmp_path / "killed", data, num_validations)
-    killed.kill_in_training(begin, tmp_path / "killed", random.Random(times), times)
-    killed.terminate_in_training(begin, tmp_path / "killed")
-    assert not list(tmp_path.glob("killed/*/DONE")) and killed.num_rows(tmp_path / "killed")
-    logs, final, files = finish(tmp_path / "killed", data, num_validations)
-    assert logs == whole[0] and final == whole[1] and files == whole[2]
+    killed.assert_it_goes_on_to_the_same_bits(
+        lambda folder: start(folder, data, num_validations), everything, tmp_path, times
+    )
 
 
 def test_a_config_that_cannot_be_is_refused():

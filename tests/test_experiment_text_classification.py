@@ -1,6 +1,5 @@
 """The experiment, as a user runs it: trainings that are killed, tables, predictions, bad input."""
 
-import functools
 import json
 import os
 import random
@@ -324,24 +323,13 @@ def everything(folder):
     return killed.everything(directory, every)
 
 
-def finish(folder, data, num_epochs):
-    _, errors = start(folder, data, num_epochs).communicate()
-    assert b"Traceback" not in errors and list(folder.glob("*/DONE")), errors
-    return everything(folder)
-
-
 @pytest.mark.parametrize(
     "times, num_epochs", [(1, 6), pytest.param(10, 12, marks=pytest.mark.slow)]
 )
 def test_killed_at_random_moments_it_goes_on_to_the_same_bits(tmp_path, data, times, num_epochs):
-    # the whole one first: what it compiles is there for the others
-    whole = finish(tmp_path / "whole", data, num_epochs)
-    begin = functools.partial(start, tmp_path / "killed", data, num_epochs)
-    killed.kill_in_training(begin, tmp_path / "killed", random.Random(times), times)
-    killed.terminate_in_training(begin, tmp_path / "killed")
-    assert not list(tmp_path.glob("killed/*/DONE")) and killed.num_rows(tmp_path / "killed")
-    logs, final, files = finish(tmp_path / "killed", data, num_epochs)
-    assert logs == whole[0] and final == whole[1] and files == whole[2]
+    killed.assert_it_goes_on_to_the_same_bits(
+        lambda folder: start(folder, data, num_epochs), everything, tmp_path, times
+    )
 
 
 def test_when_one_training_fails_the_others_end_too():

@@ -47,7 +47,7 @@ class Arguments:
     """say what the runs are and how far, and compute nothing"""
 
     def __post_init__(self):
-        for name in ("workers", "cores", "attempts", "world"):
+        for name in ("workers", "cores", "attempts"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; allowed: at least 1")
@@ -61,8 +61,7 @@ class Arguments:
             raise ValueError(f"address is {self.address}; allowed: with --executor ray")
         if self.time_limit is not None and not 0 < self.time_limit < math.inf:
             raise ValueError(f"time_limit is {self.time_limit}; allowed: seconds above 0")
-        if not 0 <= self.rank < self.world:
-            raise ValueError(f"rank is {self.rank}; allowed: 0 to world - 1 = {self.world - 1}")
+        configs.check_share(self.rank, self.world)
 
 
 @dataclass(frozen=True)

@@ -182,13 +182,14 @@ def put_together(runs: Runs) -> int:
             words = f"{error}; to mend it: python -m experiments.verify {point.directory}"
             print(f"{status.DAMAGED}: {words}", file=sys.stderr)
             status.log_outcome(runs, point, Outcome(status.DAMAGED, words))
-    results.write_text(runs.directory / "status.csv", results.to_csv(status.table(runs)))
+    overview = status.table(runs)
+    results.write_text(runs.directory / "status.csv", results.to_csv(overview))
     if finished:
         for table in collect.tables(experiment, finished, found):
             results.write_text(runs.directory / f"{table.name}.csv", results.to_csv(table))
             if table.is_printed:
                 Console().print(results.to_rich(table))
-        codes = sorted({status.code_of(point) for point in finished})
+        codes = sorted({row["code"] for row in overview.rows if row["status"] == "finished"})
         if len(codes) > 1:
             print(f"not all by the same code: {', '.join(codes)} (status.csv)", file=sys.stderr)
         whole = collect.dataset(experiment, finished, runs=found)
