@@ -50,6 +50,8 @@ class Cell(NamedTuple):
         gradient with respect to it is then the total derivative with respect to that part.
       elementwise: whether a unit's next state reads no other unit's state, and the carry is one
         array: such a cell can run parallel over time (``unroll(..., method="parallel")``).
+      arguments: what its factory was called with, ``(("hidden_size", 64), ...)``; ``cell_factory``
+        sets them, and files of weights record them, so that a reader can make the cell again.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Cell(NamedTuple):
     gates: Callable
     update: Callable
     elementwise: bool = False
+    arguments: tuple[tuple[str, str | int | float], ...] = ()
 
 
 def step(
@@ -165,15 +168,15 @@ def _one_step(cell: Cell) -> tuple:
 
 def cell_factory(factory: Callable[..., Cell]) -> Callable[..., Cell]:
     """Cache a factory by its arguments, so that ``lstm(64) is lstm(64)`` and nothing recompiles."""
+    signature = inspect.signature(factory)
 
     @functools.cache
     def cached(*arguments) -> Cell:
         cell = factory(*arguments)
         init = functools.partial(_checked_init, cell.init)
         init.__signature__ = inspect.signature(cell.init)  # ty: ignore[missing-attribute]
-        return cell._replace(init=init)
-
-    signature = inspect.signature(factory)
+        named = zip(signature.parameters, arguments, strict=True)
+        return cell._replace(init=init, arguments=tuple(named))
 
     @functools.wraps(factory)
     def normalized(*args, **kwargs) -> Cell:
