@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from rnn_jax.cells import CELLS
 from rnn_jax.cells.base import Cell
 from rnn_jax.types import Array, Carry, Params
 
@@ -69,9 +70,10 @@ def check_choice(name: str, value, allowed) -> None:
 def check_parallel(cell: Cell, adjoint: str, max_carry_norm) -> None:
     """Check that a cell can run parallel over time, and that no more is asked of it."""
     if not cell.elementwise:
+        parallel = ", ".join(name for name, factory in CELLS.items() if factory(1).elementwise)
         raise ValueError(
             f"method is 'parallel' and the cell {cell.name}; allowed: a cell whose recurrence is "
-            "element-wise: sru"
+            f"element-wise: {parallel}"
         )
     check_choice("adjoint with method 'parallel'", adjoint, ("fused",))
     if max_carry_norm is not None:

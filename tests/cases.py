@@ -7,9 +7,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import Readout, elman_step, gru_step, lstm_step, sru_step
+from helpers import (
+    Readout,
+    cifg_step,
+    elman_step,
+    gru_step,
+    indrnn_step,
+    layer_norm_lstm_step,
+    leaky_step,
+    lstm_step,
+    min_gru_step,
+    sru_step,
+)
 
-from rnn_jax import Cell, elman, gru, lstm, sru
+from rnn_jax import (
+    Cell,
+    cifg_lstm,
+    elman,
+    gru,
+    indrnn,
+    layer_norm_lstm,
+    leaky_rnn,
+    lstm,
+    min_gru,
+    sru,
+)
 from rnn_jax.cells.base import free
 
 
@@ -76,25 +98,47 @@ CASES = [
     Case("gru", gru(3), 2, gru_step),
     Case("sru", sru(3), 3, sru_step),
     Case("sru_projected_skip", sru(3), 2, sru_step),
+    Case("indrnn", indrnn(3, "tanh"), 2, indrnn_step("tanh")),
+    Case("indrnn_relu", indrnn(3), 2, indrnn_step("relu")),
+    Case("min_gru", min_gru(3), 2, min_gru_step),
+    Case("leaky_rnn", leaky_rnn(3, "tanh", 0.3), 2, leaky_step("tanh", 0.3)),
+    Case("cifg_lstm", cifg_lstm(3), 2, cifg_step),
+    # so large an epsilon that dL/dw is no difference of equal numbers
+    Case("layer_norm_lstm", layer_norm_lstm(3, 0.1), 2, layer_norm_lstm_step(0.1)),
 ]
 CASE = {case.name: case for case in CASES}
-
-every_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 ONE_A_CELL = list({case.cell.name: case for case in reversed(CASES)}.values())[::-1]  # the first
-one_case_a_cell = pytest.mark.parametrize("case", ONE_A_CELL, ids=lambda c: c.name)
+
+# What of these compiles a loop is marked slow, but for a few options: nine cells take long.
+LATER_CELLS = ("indrnn", "min_gru", "leaky_rnn", "cifg_lstm", "layer_norm_lstm")
+
+
+def is_later(case):
+    return case.cell.name in LATER_CELLS
+
+
+def _parametrize(cases):
+    marks = {True: [pytest.mark.slow], False: []}
+    params = [pytest.param(case, id=case.name, marks=marks[is_later(case)]) for case in cases]
+    return pytest.mark.parametrize("case", params)
+
+
+every_case, one_case_a_cell = _parametrize(CASES), _parametrize(ONE_A_CELL)
+every_step = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])  # no loop
 
 
 def with_options(name, options, few):
     """Every option for one case a cell; the first ``few`` for its variants.
 
     A variant has another activation, size or projection of the inputs: element-wise or outside the
-    loop, while options change the loop.
+    loop, while options change the loop. A later cell's further options are slow.
     """
     pairs = [
         pytest.param(
             case,
             option,
             id=f"{case.name}-{'-'.join(getattr(o, '__name__', str(o)) for o in option)}",
+            marks=[pytest.mark.slow] if is_later(case) and option not in options[:few] else [],
         )
         for case in CASES
         for option in (options if case in ONE_A_CELL else options[:few])

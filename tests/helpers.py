@@ -135,6 +135,35 @@ def run_experiment(name, arguments, folder, **environment):
     )
 
 
+def run_experiments(name, command_lines, folder):
+    """Run several command lines, one after another, in one process: imports cost the most.
+
+    Args:
+      command_lines: {name of its folder: list of its command lines}.
+    Returns:
+      {name of its folder: (what they printed, what they said on standard error)}.
+    """
+    code = (
+        "import sys; from experiments import running; from experiments.experiment import load\n"
+        f"for folder, lines in {command_lines}.items():\n"
+        "    for line in lines:\n"
+        f"        out = ['--out', {str(folder)!r} + '/' + folder]\n"
+        f"        running.main(load({name!r}), [*out, *line.split()])\n"
+        "    for stream in (sys.stdout, sys.stderr): print(end='\\f', file=stream, flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=Path(__file__).parent.parent,
+        env={"XLA_FLAGS": QUICK, **os.environ},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    printed = zip(done.stdout.split("\f"), done.stderr.split("\f"), strict=True)
+    return dict(zip(command_lines, printed, strict=False))  # after the last there is nothing
+
+
 def run_again(name, arguments, folder, capsys):
     """Give the same command where its run is finished: in this process, nothing is computed."""
     from experiments import experiment, running  # as below
@@ -249,6 +278,73 @@ def sru_step(xp, params, carry, x, w, tap):
     cell = f * carry.cell + (1.0 - f) * products[0] + tap.cell
     gates = {"forget": f, "reset": r, "candidate": products[0], "skip": skip}
     return type(carry)(cell=cell), r * cell + (1.0 - r) * skip, gates
+
+
+def indrnn_step(activation):
+    """h_t = f(W x_t + b + w u h_{t-1}), unit by unit."""
+
+    def step(xp, params, carry, x, w, tap):
+        past = w * (params.recurrent_vector * carry.hidden)
+        candidate = ACTIVATIONS[activation](xp, x @ params.kernel + params.bias + past)
+        hidden = candidate + tap.hidden
+        return type(carry)(hidden=hidden), hidden, {"candidate": candidate}
+
+    return step
+
+
+def min_gru_step(xp, params, carry, x, w, tap):
+    """Order z, n; h_t = (1 - z) w h_{t-1} + z n, and only the inputs are in z and n."""
+    size = carry.hidden.shape[-1]
+    z = sigmoid(xp, x @ params.kernel[:, :size] + params.bias[:size])
+    n = x @ params.kernel[:, size:] + params.bias[size:]
+    hidden = (1.0 - z) * (w * carry.hidden) + z * n + tap.hidden
+    gates = {"update": z, "candidate": n, "previous": w * carry.hidden}
+    return type(carry)(hidden=hidden), hidden, gates
+
+
+def leaky_step(activation, leak):
+    """h_t = h_{t-1} + (dt/τ) (-h_{t-1} + f(W x_t + b + w R h_{t-1}))."""
+    elman = elman_step(activation)
+
+    def step(xp, params, carry, x, w, tap):
+        no_tap = type(tap)(hidden=xp.zeros_like(tap.hidden))
+        _, activity, gates = elman(xp, params, carry, x, w, no_tap)
+        hidden = carry.hidden + leak * (activity - carry.hidden) + tap.hidden
+        return type(carry)(hidden=hidden), hidden, gates
+
+    return step
+
+
+def cifg_step(xp, params, carry, x, w, tap):
+    """Gates f, g, o, and i = 1 - f; c_t = f c_{t-1} + i g; h_t = o tanh(c_t)."""
+    size = carry.hidden.shape[-1]
+    sums = x @ params.kernel + params.bias + w * (carry.hidden @ params.recurrent_kernel)
+    f, o = sigmoid(xp, sums[..., :size]), sigmoid(xp, sums[..., 2 * size :])
+    g = xp.tanh(sums[..., size : 2 * size])
+    cell = f * carry.cell + (1.0 - f) * g + tap.cell
+    hidden = o * xp.tanh(cell) + tap.hidden
+    return type(carry)(hidden=hidden, cell=cell), hidden, {"forget": f, "candidate": g, "output": o}
+
+
+def layer_norm_lstm_step(epsilon):
+    """An LSTM of LN(W x) + LN(w R h) + b; a norm is over the 4H entries of a sequence."""
+
+    def norm(xp, a, scale):
+        spread = xp.sqrt(a.var(-1, keepdims=True) + epsilon)
+        return scale * (a - a.mean(-1, keepdims=True)) / spread
+
+    def step(xp, params, carry, x, w, tap):
+        product = w * (carry.hidden @ params.recurrent_kernel)
+        recurrent = norm(xp, product, params.recurrent_scale)
+        sums = norm(xp, x @ params.kernel, params.input_scale) + recurrent + params.bias
+        i, f, g, o = xp.split(sums, 4, axis=-1)
+        i, f, o = (sigmoid(xp, a) for a in (i, f, o))
+        cell = f * carry.cell + i * xp.tanh(g) + tap.cell
+        hidden = o * xp.tanh(cell) + tap.hidden
+        gates = {"input": i, "forget": f, "candidate": xp.tanh(g), "output": o}
+        return type(carry)(hidden=hidden, cell=cell), hidden, gates
+
+    return step
 
 
 # The loop over time.

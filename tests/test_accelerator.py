@@ -87,7 +87,7 @@ def test_fused_is_autodiff(case, reverse, getkey):
 @one_case_a_cell
 def test_a_sweep_over_the_weight_stays_finite(case, getkey):
     """Through make_sweep, from vanishing to exploding."""
-    cell = CELLS[case.cell.name](64)
+    cell = CELLS[case.cell.name](**(dict(case.cell.arguments) | {"hidden_size": 64}))
     params, xs = data(cell, getkey, num_steps=200)
 
     def point(w, params, xs):

@@ -4,10 +4,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CASE, every_case, one_case_a_cell
+from cases import CASE, every_step
 from helpers import TOLERANCES, raises_one_line, tree_allclose
 
-from rnn_jax import CELLS, elman, gru, lstm, param_count, sru, step
+from rnn_jax import (
+    CELLS,
+    cifg_lstm,
+    elman,
+    gru,
+    indrnn,
+    layer_norm_lstm,
+    leaky_rnn,
+    lstm,
+    min_gru,
+    param_count,
+    sru,
+    step,
+)
 from rnn_jax.cells import initializers
 from rnn_jax.cells.initializers import chrono, gaussian, identity, orthogonal, uniform
 
@@ -15,7 +28,7 @@ DTYPES = [jnp.float32, jnp.float64, jnp.bfloat16]
 every_factory = pytest.mark.parametrize("factory", CELLS.values(), ids=CELLS)
 
 
-@every_case
+@every_step
 @pytest.mark.parametrize("batch", [(), (5,), (2, 3)])
 def test_step_is_the_equations(case, batch, getkey):
     """State, output and every gate by name, against numpy; w scales the recurrent product."""
@@ -33,7 +46,7 @@ def test_step_is_the_equations(case, batch, getkey):
         tree_allclose(gates._asdict(), expected[2], "step")
 
 
-@every_case
+@every_step
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_dtype_is_kept(case, dtype, getkey):
     """By parameters, carry, output and gates, under x64 too; whatever type w has."""
@@ -54,7 +67,7 @@ def test_float32_is_the_default():
         assert {leaf.dtype for leaf in leaves} == {jnp.dtype("float32")}
 
 
-@every_case
+@every_step
 def test_the_initial_carry_is_zero(case):
     for batch in ((), (5,), (2, 3)):
         for leaf in case.cell.initial_carry(batch):
@@ -69,6 +82,11 @@ def test_the_initial_carry_is_zero(case):
         (lstm, lambda d: 8 * d**2 + 4 * d),
         (gru, lambda d: 6 * d**2 + 6 * d),
         (sru, lambda d: 3 * d**2 + 4 * d),
+        (indrnn, lambda d: d**2 + 2 * d),
+        (min_gru, lambda d: 2 * d**2 + 2 * d),
+        (leaky_rnn, lambda d: 2 * d**2 + d),
+        (cifg_lstm, lambda d: 6 * d**2 + 3 * d),
+        (layer_norm_lstm, lambda d: 8 * d**2 + 12 * d),
     ],
 )
 def test_parameter_counts(factory, count):
@@ -88,9 +106,11 @@ def test_factories_are_cached(factory):
     assert CELLS[factory(5).name] is factory
     assert elman(5) is elman(5, "tanh") is elman(activation="tanh", hidden_size=5)
     assert elman(5) is not elman(5, "relu")
+    assert leaky_rnn(5, leak=0.2) is leaky_rnn(5) is not leaky_rnn(5, leak=0.3)
+    assert dict(leaky_rnn(5).arguments) == {"hidden_size": 5, "activation": "tanh", "leak": 0.2}
 
 
-@every_case
+@every_step
 def test_project_carry_is_affine_and_w_scales_its_linear_part(case, getkey):
     """P(c, w) = w L(c) + P(0, w), with L linear and P(0, w) free of w: the adjoint needs it."""
     params = case.params(getkey())
@@ -125,7 +145,7 @@ def tap_jacobian(case, getkey):
     return jax.jacfwd(lambda tap: cell.update(carry, gates, tap))(tap), new_carry, gates
 
 
-@every_case
+@every_step
 def test_the_tap_moves_its_own_leaf_one_to_one(case, getkey):
     """A leaf's gradient by its own tap is the identity; a forgotten tap would measure nothing."""
     (by_tap, _), _, _ = tap_jacobian(case, getkey)
@@ -155,7 +175,7 @@ def test_the_tap_of_sru_reaches_the_output_through_the_reset_gate(name, getkey):
     tree_allclose(output.cell, np.diag(np.asarray(gates.reset)))
 
 
-@every_case
+@every_step
 def test_forward_mode_works_through_step(case, getkey):
     """jacfwd by carry and w equals jacrev of the numpy-style equations."""
     params, carry = case.params(getkey()), case.carry(getkey(), ())
@@ -176,7 +196,10 @@ def blocks(matrix, size=8):
     return [np.asarray(matrix)[:, k : k + size] for k in range(0, matrix.shape[-1], size)]
 
 
-@pytest.mark.parametrize(("factory", "count"), [(elman, 1), (lstm, 4), (gru, 3)])
+@pytest.mark.parametrize(("factory", "count"), [
+    *[(elman, 1), (lstm, 4), (gru, 3)],
+    *[(leaky_rnn, 1), (cifg_lstm, 3), (layer_norm_lstm, 4)],
+])  # fmt: skip
 def test_every_gate_has_an_orthogonal_matrix_of_its_own(factory, count, getkey):
     """By default, and times the gain."""
     for gain, keywords in ((1.0, {}), (1.5, {"recurrent_init": orthogonal(1.5)})):
@@ -188,13 +211,15 @@ def test_every_gate_has_an_orthogonal_matrix_of_its_own(factory, count, getkey):
         assert all(not np.allclose(matrices[0], other) for other in matrices[1:])
 
 
-def test_sru_draws_its_vectors_as_matrices_of_one_entry(getkey):
+@pytest.mark.parametrize(("factory", "count"), [(sru, 2), (indrnn, 1)])
+def test_vectors_are_drawn_as_matrices_of_one_entry(factory, count, getkey):
     """An orthogonal one is ±gain, with both signs; an identity is the gain."""
-    params = sru(64).init(getkey(), 3, jnp.float64, recurrent_init=orthogonal(1.5))
+    cell = factory(128 // count)
+    params = cell.init(getkey(), 3, jnp.float64, recurrent_init=orthogonal(1.5))
     vector = np.asarray(params.recurrent_vector)
     tree_allclose(np.abs(vector), np.full(128, 1.5))
     assert 30 < np.sum(vector > 0) < 98
-    params = sru(64).init(getkey(), 3, jnp.float64, recurrent_init=identity(0.5))
+    params = cell.init(getkey(), 3, jnp.float64, recurrent_init=identity(0.5))
     tree_allclose(params.recurrent_vector, np.full(128, 0.5))
 
 
@@ -243,7 +268,13 @@ def test_biases_are_zero_but_for_the_forget_gate(getkey):
     tree_allclose(params.recurrent_bias, np.zeros(12))
     bias = sru(4).init(getkey(), 2, jnp.float64, forget_bias=2.0).bias
     tree_allclose(bias, np.concatenate([2.0 * ones, zeros]))
-    for factory in (elman, gru, sru):
+    bias = min_gru(4).init(getkey(), 2, jnp.float64, forget_bias=2.0).bias
+    tree_allclose(bias, np.concatenate([-2.0 * ones, zeros]))  # z = 0 keeps the state
+    bias = cifg_lstm(4).init(getkey(), 2, jnp.float64).bias
+    tree_allclose(bias, np.concatenate([ones, zeros, zeros]))
+    bias = layer_norm_lstm(4).init(getkey(), 2, jnp.float64).bias
+    tree_allclose(bias, np.concatenate([zeros, ones, zeros, zeros]))
+    for factory in (elman, gru, sru, indrnn, min_gru, leaky_rnn):
         assert np.all(np.asarray(factory(4).init(getkey(), 2).bias) == 0)
 
 
@@ -254,6 +285,8 @@ def test_a_memory_gate_bias_is_any_number(kind, getkey):
         (lstm(4), "forget_bias", slice(4, 8)),
         (gru(4), "update_bias", slice(4, 8)),
         (sru(4), "forget_bias", slice(0, 4)),
+        (cifg_lstm(4), "forget_bias", slice(0, 4)),
+        (layer_norm_lstm(4), "forget_bias", slice(4, 8)),
     ):
         bias = cell.init(getkey(), 2, jnp.float32, **{keyword: kind(2)}).bias
         assert bias.dtype == jnp.float32
@@ -271,7 +304,9 @@ def test_chrono_spreads_the_time_scales(getkey):
     assert np.all(g == 0) and np.all(o == 0)
     update = gru(50).init(getkey(), 2, jnp.float64, update_bias=chrono(100)).bias[50:100]
     forget = sru(50).init(getkey(), 2, jnp.float64, forget_bias=chrono(100)).bias[:50]
-    for bias in (update, forget):
+    coupled = cifg_lstm(50).init(getkey(), 2, jnp.float64, forget_bias=chrono(100)).bias[:50]
+    kept = -min_gru(50).init(getkey(), 2, jnp.float64, forget_bias=chrono(100)).bias[:50]
+    for bias in (update, forget, coupled, kept):
         assert np.all((np.asarray(bias) >= 0) & (np.asarray(bias) <= np.log(99)))
         assert len(np.unique(bias)) == 50
 
@@ -280,7 +315,7 @@ def test_chrono_spreads_the_time_scales(getkey):
 CHRONO = {"forget_bias": chrono(100), "recurrent_init": initializers.zeros}
 
 
-@one_case_a_cell
+@every_step
 def test_initializers_are_arguments_of_init(case, getkey):
     """Each reaches its own parameters and no other."""
     half = jax.nn.initializers.constant(0.5)
@@ -294,7 +329,8 @@ def test_initializers_are_arguments_of_init(case, getkey):
         params = case.cell.init(key, case.input_size, jnp.float64, **{keyword: half})
         for name, leaf, other in zip(params._fields, params, plain, strict=True):
             is_bias = name.endswith("bias")
-            if is_bias if field == "bias" else (name.startswith(field) and not is_bias):
+            is_drawn = name.startswith(field) and not name.endswith(("bias", "scale"))
+            if is_bias if field == "bias" else is_drawn:
                 tree_allclose(leaf, np.asarray(other) * is_bias + 0.5)
             else:
                 tree_allclose(leaf, other)
@@ -319,10 +355,20 @@ def test_a_bad_hidden_size_is_named_in_one_line(factory, size):
 
 
 def test_an_unknown_activation_is_named_in_one_line():
-    with raises_one_line("activation", "'swish'", "tanh", "relu", "sigmoid", "identity"):
-        elman(3, "swish")
+    for factory in (elman, indrnn, leaky_rnn):
+        with raises_one_line("activation", "'swish'", "tanh", "relu", "sigmoid", "identity"):
+            factory(3, "swish")
     with raises_one_line("activation", "['tanh']"):
         elman(3, activation=["tanh"])
+
+
+@pytest.mark.parametrize("bad", [0.0, -0.5, 1.5, float("nan"), "0.5"])
+def test_a_leak_or_epsilon_that_cannot_be_is_named_in_one_line(bad):
+    with raises_one_line(f"leak is {bad!r}", "above 0, up to 1"):
+        leaky_rnn(3, leak=bad)
+    bad = float("inf") if bad == 1.5 else bad
+    with raises_one_line(f"epsilon is {bad!r}", "above 0"):
+        layer_norm_lstm(3, bad)
 
 
 @pytest.mark.parametrize("max_steps", [1, 2, -5.0, float("nan")])

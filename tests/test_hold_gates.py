@@ -27,6 +27,8 @@ def by_bias(case, params, gate, value):
         "lstm": ("input", "forget", "candidate", "output"),
         "gru": ("reset", "update", "candidate"),
         "sru": ("candidate", "forget", "reset"),
+        "min_gru": ("update", "candidate"),
+        "cifg_lstm": ("forget", "candidate", "output"),
     }[case.name]
     biases = {"sru": ("forget", "reset")}.get(case.name, order)
     size = case.cell.hidden_size
@@ -38,7 +40,7 @@ def by_bias(case, params, gate, value):
         new["bias"] = params.bias.at[at].set(inverse(value))
     if case.name == "sru" and gate in biases:
         new["recurrent_vector"] = params.recurrent_vector.at[at].set(0.0)
-    if case.name != "sru":
+    if "recurrent_kernel" in params._fields:
         new["recurrent_kernel"] = params.recurrent_kernel.at[:, columns].set(0.0)
     if case.name == "gru":
         new["recurrent_bias"] = params.recurrent_bias.at[columns].set(0.0)
@@ -55,6 +57,8 @@ def by_bias(case, params, gate, value):
         ("gru", "update", 0.0),
         ("sru", "forget", 0.9),
         ("sru", "reset", 1.0),
+        pytest.param("min_gru", "update", 0.2, marks=pytest.mark.slow),
+        pytest.param("cifg_lstm", "forget", 0.9, marks=pytest.mark.slow),
     ],
 )
 def test_a_held_gate_is_one_with_a_constant_pre_activation(name, gate, value, getkey):

@@ -37,14 +37,14 @@ class Arguments(NamedTuple):
 def draw(
     case, getkey, num_steps, batch=(2,), dtype=jnp.float64, v=1.0, w=0.9, scale=1.0, forget_bias=0.0
 ):
-    """Generic arguments with every |v_f| and |v_r| near ``v``, rounded alike in both dtypes."""
+    """Generic arguments with every |v| near ``v`` where the cell has one, rounded alike in both."""
     params = case.params(getkey(), jnp.float32)
-    signs = jax.random.rademacher(getkey(), params.recurrent_vector.shape, jnp.float32)
-    size = jax.random.uniform(getkey(), signs.shape, jnp.float32, 0.8, 1.2)
+    if hasattr(params, "recurrent_vector"):
+        signs = jax.random.rademacher(getkey(), params.recurrent_vector.shape, jnp.float32)
+        size = jax.random.uniform(getkey(), signs.shape, jnp.float32, 0.8, 1.2)
+        params = params._replace(recurrent_vector=v * signs * size)
     forget = jnp.arange(params.bias.size) < case.cell.hidden_size
-    params = params._replace(
-        recurrent_vector=v * signs * size, bias=params.bias + forget_bias * forget
-    )
+    params = params._replace(bias=params.bias + forget_bias * forget)
     arguments = Arguments(
         params,
         scale * case.xs(getkey(), num_steps, batch, jnp.float32),
@@ -110,9 +110,8 @@ LENGTHS = {(): np.array(4), (3,): np.array([7, 0, 1]), (2, 2): np.array([[5, 0],
 
 
 @BOTH_DTYPES
-@pytest.mark.parametrize(
-    "name", ["sru", pytest.param("sru_projected_skip", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["sru", *[pytest.param(name, marks=pytest.mark.slow)
+    for name in ("sru_projected_skip", "indrnn", "indrnn_relu", "min_gru")]])  # fmt: skip
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("batch, has_lengths", [((), False), ((3,), True), ((2, 2), True)])
 def test_values_and_all_gradients(name, dtype, reverse, batch, has_lengths, getkey):
@@ -120,6 +119,17 @@ def test_values_and_all_gradients(name, dtype, reverse, batch, has_lengths, getk
     arguments = draw(CASE[name], getkey, 7, batch, dtype)
     lengths = LENGTHS[batch] if has_lengths else None
     check(CASE[name], arguments, getkey, lengths=lengths, reverse=reverse)
+
+
+@pytest.mark.parametrize("name", ["indrnn", "min_gru"])
+def test_other_cells_that_are_element_wise(name, getkey):
+    """With lengths, resets and backwards; what is affine in the state takes one iteration."""
+    case, lengths, resets = CASE[name], np.array([9, 0, 5]), np.zeros((9, 3), bool)
+    resets[[0, 4], 0] = True
+    arguments = draw(case, getkey, 9, (3,))
+    check(case, arguments, getkey, lengths=lengths, resets=resets, reverse=True)
+    found = solve(case.cell, arguments, lengths, resets, True)
+    assert found.is_solved and (found.count == 1) == (name == "min_gru")
 
 
 @BOTH_DTYPES
@@ -382,7 +392,8 @@ def test_segments(getkey):
         (
             lstm(3),
             {},
-            "method is 'parallel' and the cell lstm; allowed: a cell whose",
+            "method is 'parallel' and the cell lstm; allowed: a cell whose recurrence is "
+            "element-wise: sru, indrnn, min_gru",
         ),
         (sru(3), {"adjoint": "autodiff"}, "adjoint with method 'parallel' is 'autodiff';"),
         (

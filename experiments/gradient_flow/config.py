@@ -13,8 +13,8 @@ from rnn_jax.config import check_lists, check_whole_numbers
 class Config:
     """What is swept (cells × weights × seeds) and what is held."""
 
-    cells: tuple[str, ...] = tuple(CELLS)
-    """cells to sweep"""
+    cells: tuple[str, ...] = ("elman", "lstm", "gru", "sru")
+    """cells to sweep, by their names in rnn_jax.CELLS"""
     weights: tuple[float, ...] = tuple(0.25 * i for i in range(1, 17))
     """recurrent weights w, each a sweep point"""
     num_seeds: int = 4

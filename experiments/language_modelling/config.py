@@ -18,6 +18,7 @@ ORDERS = range(1, 7)
 SMOOTHINGS = ("Witten-Bell", "Kneser-Ney")
 NGRAMS = tuple(f"{order}-gram {smoothing}" for smoothing in SMOOTHINGS for order in ORDERS)
 COMPRESSORS = ("xz", "zstd", "brotli")
+TIMED = ("elman", "lstm", "gru", "sru")  # the cells that equal_time has a number for
 
 
 class Point(NamedTuple):
@@ -50,8 +51,8 @@ class Config:
     """of characters, words or byte pairs, the most frequent"""
     reset_documents: bool = False
     """set the state to zero where a document begins; otherwise it is carried on"""
-    cells: tuple[str, ...] = tuple(CELLS)
-    """elman, lstm, gru, sru: each at equal tokens"""
+    cells: tuple[str, ...] = ("elman", "lstm", "gru", "sru")
+    """each at equal tokens; by their names in rnn_jax.CELLS"""
     num_parameters: int = 400_000
     """of each network, as nearly as its hidden size can; see hidden_size"""
     hidden_size: int | None = None
@@ -78,7 +79,7 @@ class Config:
     """T, tokens through which the gradient goes back"""
     equal_time: tuple[float, ...] = (1.3, 1.0, 1.0, 1.0)
     """steps in equal time over num_steps, from measured times of a step: of elman, lstm, gru, sru,
-    in this order; empty: no such comparison"""
+    in this order, which alone are in this comparison; empty: no such comparison"""
     windows: tuple[int, ...] = (64, 256, 1024)
     """other T, with as many tokens a step: the rows of a batch are fewer as T is longer; empty: no
     such comparison"""
@@ -141,10 +142,10 @@ class Config:
                     raise ValueError(f"{name} holds {value}; allowed: finite numbers above 0")
         for temperature in self.sample_temperatures:
             check_sampling(Sampling(temperature))
-        if len(self.equal_time) not in (0, len(CELLS)):
+        if len(self.equal_time) not in (0, len(TIMED)):
             raise ValueError(
-                f"equal_time has {len(self.equal_time)} numbers; allowed: {len(CELLS)}, of "
-                f"{', '.join(CELLS)} in this order, or none"
+                f"equal_time has {len(self.equal_time)} numbers; allowed: {len(TIMED)}, of "
+                f"{', '.join(TIMED)} in this order, or none"
             )
         least = {"seed": 0, "warmup_steps": 0, "flow_length": 0, "keep_checkpoints": 2}
         check_whole_numbers(self, least | {"timing_rounds": 0})
@@ -183,8 +184,8 @@ class Config:
 
         for cell in self.cells:
             add(cell, cell, self.window, self.num_steps, "equal_tokens")
-        factors = dict(zip(CELLS, self.equal_time, strict=False))
-        for cell in self.cells if factors else ():
+        factors = dict(zip(TIMED, self.equal_time, strict=False))
+        for cell in [c for c in self.cells if c in factors]:
             stretch = max(1, round(factors[cell] * self.num_steps / self.num_validations))
             num_steps = stretch * self.num_validations
             add(f"{cell} time", cell, self.window, num_steps, "equal_time")

@@ -1,8 +1,8 @@
 """Variants: a cell and how it begins, written in words, as "lstm chrono" or "elman relu identity".
 
-The first word is the cell. Then, in any order, an activation (Elman), the law of the recurrent
-matrix, ``bias=5`` of the gate that keeps the state (GRU: update), or ``chrono``: that bias drawn
-for time scales up to the length of the task. What is not said is the cell's own.
+The first word is the cell. Then, in any order, an activation (Elman, IndRNN, leaky RNN), the law of
+the recurrent matrix, ``bias=5`` of the gate that keeps the state (GRU: update), or ``chrono``: that
+bias drawn for time scales up to the length of the task. What is not said is the cell's own.
 """
 
 import math
@@ -44,10 +44,11 @@ def read_variant(text: str, hidden_size: int, length: int) -> Variant:
 
 def _read_word(text: str, name: str, word: str, length: int) -> tuple[str, str, Any]:
     """Say what a word sets: of the cell or of its init, by keyword, to which value."""
-    bias_keyword = memory_bias_keyword(CELLS[name](1))
+    cell = CELLS[name](1)
+    bias_keyword, has_activation = memory_bias_keyword(cell), "activation" in dict(cell.arguments)
     if word in MATRICES:
         return "init", "recurrent_init", MATRICES[word]()
-    if name == "elman" and word in ACTIVATION_WORDS:
+    if has_activation and word in ACTIVATION_WORDS:
         return "cell", "activation", ACTIVATION_WORDS[word]
     if bias_keyword and word == "chrono":
         return "init", bias_keyword, initializers.chrono(max(length, 3))
@@ -55,7 +56,7 @@ def _read_word(text: str, name: str, word: str, length: int) -> tuple[str, str, 
         return "init", bias_keyword, _number(text, word)
     allowed = [*MATRICES]
     allowed += ["bias=number", "chrono"] if bias_keyword else []
-    allowed += ACTIVATION_WORDS if name == "elman" else []
+    allowed += ACTIVATION_WORDS if has_activation else []
     raise ValueError(f"variant {text!r} says {word!r}; allowed for {name}: {', '.join(allowed)}")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from experiments.text_classification.config import CONVOLUTION, YARDSTICKS
+from rnn_jax.cells import CELLS, gate_names
 
 
 def networks(dataset: xr.Dataset) -> list[str]:
@@ -17,8 +18,9 @@ def networks(dataset: xr.Dataset) -> list[str]:
 
 
 def gated_cells(dataset: xr.Dataset) -> list[str]:
-    """List the recurrent networks with gates."""
-    return [name for name in networks(dataset) if name not in ("elman", CONVOLUTION)]
+    """List the recurrent networks with gates: with more than a candidate."""
+    recurrent = [name for name in networks(dataset) if name != CONVOLUTION]
+    return [name for name in recurrent if gate_names(CELLS[name](1)) != ("candidate",)]
 
 
 def chosen_rates(dataset: xr.Dataset) -> dict[str, float]:

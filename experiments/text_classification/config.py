@@ -36,8 +36,9 @@ class Config:
     """of characters or words, the most frequent"""
     max_length: int = 128
     """longer texts are cut to their first so many steps"""
-    models: tuple[str, ...] = (*NETWORKS, *YARDSTICKS)
-    """elman, lstm, gru, sru; convolution; bag-of-words, bigrams (logistic regressions)"""
+    models: tuple[str, ...] = ("elman", "lstm", "gru", "sru", CONVOLUTION, *YARDSTICKS)
+    """cells, by their names in rnn_jax.CELLS; convolution; bag-of-words, bigrams (logistic
+    regressions)"""
     learning_rates: tuple[float, ...] = (0.001, 0.003, 0.01)
     """every network is trained with each; which is shown is chosen on the validation split"""
     num_seeds: int = 3

@@ -2,8 +2,8 @@
 
     drive     = project_inputs(params, xs)             all T steps at once, outside the loop
     recurrent = project_carry(params, carry, w)        affine in the carry; w scales its product
-    gates     = gates(drive_t, recurrent, hold)        element-wise
-    carry, y  = update(carry, gates, tap)              element-wise
+    gates     = gates(drive_t, recurrent, hold)        no parameters; mostly element-wise
+    carry, y  = update(carry, gates, tap)              no parameters; mostly element-wise
 
 The split is what makes the rest short and fast: the recurrence (``recurrence/``)
 keeps one matrix product inside its loop, the adjoint needs nothing but the transpose
@@ -41,10 +41,12 @@ class Cell(NamedTuple):
       project_inputs: (params, xs [T, B, I]) -> Drive, a pytree of [T, B, H], one leaf a gate.
       project_carry: (params, carry, recurrent_weight) -> Recurrent, a pytree of [B, H]. Affine in
         the carry, and its linear part is proportional to the recurrent weight:
-        ``w * linear(carry) + constant``. The adjoint relies on both.
-      gates: (drive_t, recurrent, hold=free) -> Gates. ``hold(name, value)`` is called on each gate
-        as soon as it is made, before anything reads it, and what it returns is the gate:
-        ``hold_gates`` sets gates to constants this way.
+        ``w * linear(carry) + constant``. The adjoint relies on both. A parameter that ``gates``
+        needs is such a constant, a leaf of its own (``layer_norm_lstm.py``).
+      gates: (drive_t, recurrent, hold=free) -> Gates, each sequence by itself. Units may be mixed
+        (a norm is taken here); parameters are not read: gradients of theirs would be lost.
+        ``hold(name, value)`` is called on each gate as soon as it is made, before anything reads
+        it, and what it returns is the gate: ``hold_gates`` sets gates to constants this way.
       update: (carry, gates, tap) -> (Carry, output [B, H]). ``tap`` is a Carry of zeros that is
         added to each part of the state as soon as it is made, before anything reads it: the
         gradient with respect to it is then the total derivative with respect to that part.
@@ -116,11 +118,15 @@ def hold_gates(cell: Cell, **values: float) -> Cell:
         if not isinstance(value, numbers.Real) or not math.isfinite(value):
             raise ValueError(f"gate {name} is held at {value!r}; allowed: a finite number")
     held = {name: float(value) for name, value in values.items()}
-    gates = cell.gates
-    if isinstance(gates, functools.partial) and gates.func is _gates_with_held:
-        free_gates, earlier = gates.args
+    if has_held_gates(cell):
+        free_gates, earlier = cast(functools.partial, cell.gates).args
         cell, held = cell._replace(gates=free_gates), {**dict(earlier), **held}
     return _hold_gates(cell, tuple(sorted(held.items()))) if held else cell
+
+
+def has_held_gates(cell: Cell) -> bool:
+    """Tell whether ``hold_gates`` made this cell."""
+    return isinstance(cell.gates, functools.partial) and cell.gates.func is _gates_with_held
 
 
 @functools.lru_cache(maxsize=1024)
@@ -256,6 +262,12 @@ def init_blocks(
     """
     keys = jax.random.split(key, num_gates)
     return jnp.concatenate([initializer(k, shape, dtype) for k in keys], axis=-1)
+
+
+def init_vector(initializer: Initializer, key: Key, size: int, dtype) -> Array:
+    """Draw each entry as a 1 × 1 recurrent matrix: orthogonal gives ±gain, identity the gain."""
+    keys = jax.random.split(key, size)
+    return jax.vmap(lambda k: initializer(k, (1, 1), dtype)[0, 0])(keys)
 
 
 MEMORY_BIASES = ("forget_bias", "update_bias")  # keywords of init, of the gate that keeps the state

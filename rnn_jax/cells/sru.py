@@ -6,7 +6,8 @@
     h_t = r c_t + (1 - r) x_t,    y_t = h_t
 
 The state is c alone, and the recurrence is element-wise: v_f and v_r are vectors.
-With I ≠ H the skip term x_t is a fourth projection of x.
+With I ≠ H the skip term x_t is a fourth projection of x; with ``projects_skip`` also with I = H:
+the sru package scales x there.
 Order in the arrays: candidate, f, r (, skip). Parameters for I = H = d: 3 d² + 4 d.
 """
 
@@ -23,7 +24,7 @@ from rnn_jax.types import Array, Hold, Initializer, Key
 
 
 class SRUParams(NamedTuple):
-    kernel: Float[Array, "I 3*H"]  # or [I, 4H] where I ≠ H
+    kernel: Float[Array, "I 3*H"]  # or [I, 4H]: always where I ≠ H
     recurrent_vector: Float[Array, "2*H"]  # v_f, v_r
     bias: Float[Array, "2*H"]  # b_f, b_r
 
@@ -48,6 +49,7 @@ class SRURecurrent(NamedTuple):
 
 def init(
     hidden_size: int,
+    projects_skip: bool,
     key: Key,
     input_size: int,
     dtype=jnp.float32,
@@ -60,7 +62,7 @@ def init(
     """Each entry of v_f and v_r is drawn as a 1 × 1 recurrent matrix: orthogonal gives ±gain."""
     kernel_key, recurrent_key, bias_key, forget_key = jax.random.split(key, 4)
     forget = memory_gate_bias(forget_bias, forget_key, hidden_size, dtype)
-    blocks = 3 if input_size == hidden_size else 4
+    blocks = 4 if projects_skip or input_size != hidden_size else 3
     recurrent_keys = jax.random.split(recurrent_key, 2 * hidden_size)
     return SRUParams(
         kernel=init_blocks(kernel_init, kernel_key, (input_size, hidden_size), blocks, dtype),
@@ -112,12 +114,18 @@ def update(carry: SRUCarry, gates: SRUGates, tap: SRUCarry) -> tuple[SRUCarry, A
 
 
 @cell_factory
-def sru(hidden_size: int) -> Cell:
-    """Make an SRU cell of ``hidden_size`` units."""
+def sru(hidden_size: int, projects_skip: bool = False) -> Cell:
+    """Make an SRU cell of ``hidden_size`` units.
+
+    Raises:
+      ValueError: ``projects_skip`` is not a boolean.
+    """
+    if not isinstance(projects_skip, bool):
+        raise ValueError(f"projects_skip is {projects_skip!r}; allowed: True, False")
     return Cell(
         name="sru",
         hidden_size=hidden_size,
-        init=partial(init, hidden_size),
+        init=partial(init, hidden_size, projects_skip),
         initial_carry=partial(initial_carry, hidden_size),
         project_inputs=project_inputs,
         project_carry=project_carry,

@@ -77,7 +77,8 @@ def slope_against_weight(dataset: xr.Dataset) -> Figure:
     axes.set_xlabel("recurrent weight w")
     axes.set_ylabel("slope of ln‖dL/dcarry$_t$‖ per step back (nat)")
     axes.set_title("Growth of the gradient per step (band: range over seeds)")
-    axes.legend()
+    has_room = len(dataset["cell"]) <= 5
+    axes.legend(**{} if has_room else {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)})
     return figure
 
 

@@ -1,6 +1,16 @@
 """How figures, tables and reports write names; without matplotlib."""
 
-CELL_LABELS = {"elman": "Elman", "lstm": "LSTM", "gru": "GRU", "sru": "SRU"}
+CELL_LABELS = {
+    "elman": "Elman",
+    "lstm": "LSTM",
+    "gru": "GRU",
+    "sru": "SRU",
+    "indrnn": "IndRNN",
+    "min_gru": "minGRU",
+    "leaky_rnn": "leaky RNN",
+    "cifg_lstm": "CIFG LSTM",
+    "layer_norm_lstm": "layer-norm LSTM",
+}
 
 
 def cell_label(name: str) -> str:

@@ -1,6 +1,7 @@
 """One look for every figure: sizes, the colours of the cells, and how huge ranges are labelled.
 
-Colours: Okabe & Ito (2008), which colour-blind readers tell apart; each cell has a marker as well.
+Colours: Okabe & Ito (2008), then two of Tol's muted scheme (2018), which colour-blind readers tell
+apart; each cell has a marker as well.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,8 +20,11 @@ from rnn_jax.files import written_whole
 
 mpl.use("Agg")
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
+    *("#882255", "#999933"),
+)
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")  # fewer than colours: a second turn differs
 
 
 def house_style() -> AbstractContextManager:

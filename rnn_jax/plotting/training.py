@@ -13,7 +13,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from rnn_jax.plotting.style import label_powers_of_ten, panel_grid, series_style
 
-NETWORKS = ("elman", "lstm", "gru", "sru", "convolution")  # one colour each in every figure
+NETWORKS = (  # one colour and marker each in every figure
+    *("elman", "lstm", "gru", "sru", "convolution"),
+    *("indrnn", "min_gru", "leaky_rnn", "cifg_lstm", "layer_norm_lstm"),
+)
 MOST_CURVES = 6  # measurements of a panel
 LEAST_DECADE = -60.0  # below this a gradient is not drawn
 # without its yellow end, which is hard to see on white

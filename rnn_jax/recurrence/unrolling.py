@@ -68,11 +68,11 @@ def unroll(
       adjoint: "fused", or "autodiff" for ordinary differentiation of the plain scan (the oracle;
         forward mode works through it; no clip).
       method: "scan", step after step; or "parallel", all steps at once, for a cell whose recurrence
-        is element-wise (``cell.elementwise``: SRU): Newton's method over time, each iteration an
-        associative scan (``recurrence/parallel.py``), equal to the scan within 1e-10 in float64,
-        1e-5 in float32, as long as the sequence does not magnify rounding errors; where it does
-        not converge the scan is run. One iteration where no gate
-        reads the state (v = 0). Where it pays: experiments/speed/README.md. Only with the fused
+        is element-wise (``cell.elementwise``: SRU, IndRNN, minGRU): Newton's method over time, each
+        iteration an associative scan (``recurrence/parallel.py``), equal to the scan within 1e-10
+        in float64, 1e-5 in float32, as long as the sequence does not magnify rounding
+        errors; where it does not converge the scan is run. One iteration where no gate reads the
+        state (v = 0, or a minGRU). Where it pays: experiments/speed/README.md. Only with the fused
         adjoint and no clip; second derivatives not within a ``lax.scan`` (``checkpoint_every``).
     Returns:
       (carry at the last valid step, outputs [T, *batch, H]).
