@@ -20,6 +20,7 @@ HEAVY = (
     "orbax",
     "ray",
     "rich",
+    "safetensors",
     "sklearn",
     "tensorboardX",
     "tensorflow",

@@ -9,6 +9,7 @@ import pytest
 from helpers import tree_allclose
 
 from rnn_jax import elman, gradient_flow, gru, lstm, unroll
+from rnn_jax.interop.pytorch import from_torch
 
 try:
     import torch
@@ -45,10 +46,7 @@ def random(seed, *shape):
 
 
 def make(peer):
-    """The PyTorch module in float64, all biases random; its weights by name; the same as Params.
-
-    PyTorch keeps W [G*H, I] and two biases; gate orders are the same (i, f, g, o and r, z, n).
-    """
+    """The PyTorch module in float64, all biases random; its weights by name; the same as Params."""
     module = getattr(torch.nn, peer.module)(INPUTS, UNITS, **peer.arguments).double()
     for seed, weight in enumerate(module.parameters()):
         weight.data = torch.tensor(0.5 * random(seed, *weight.shape))
@@ -57,17 +55,7 @@ def make(peer):
 
 
 def as_params(peer, weights):
-    """PyTorch's weights as the cell's Params: transposed, the biases summed but for the GRU."""
-    fields = {
-        "kernel": weights["weight_ih_l0"].T,
-        "recurrent_kernel": weights["weight_hh_l0"].T,
-    }
-    if peer.module == "GRU":
-        fields["bias"], fields["recurrent_bias"] = weights["bias_ih_l0"], weights["bias_hh_l0"]
-    else:
-        fields["bias"] = weights["bias_ih_l0"] + weights["bias_hh_l0"]
-    template = jax.eval_shape(lambda: peer.cell.init(jax.random.key(0), INPUTS))
-    return type(template)(**{name: jnp.asarray(array) for name, array in fields.items()})
+    return from_torch(peer.cell, weights)["layer_1"]["forward"]
 
 
 def grads_as_params(peer, module):

@@ -1,0 +1,176 @@
+"""What every layout of weights shares: arrays as numpy has them, layers that fit their cell.
+
+Weights are kept as numpy arrays: float64 stays float64 whether or not JAX has it enabled, and
+nothing is put on a device. Every function of JAX takes them.
+"""
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_jax.cells import Cell
+from rnn_jax.models.layers import Layers, layer_directions, layer_keys
+from rnn_jax.models.recurrent import FORWARD, REVERSE, layer_key
+from rnn_jax.types import Params
+
+Arrays = dict[str, np.ndarray]
+NAME = re.compile(r"layer_([1-9]\d{0,5})\.(forward|reverse)\.([A-Za-z_]\w*)")
+
+
+def described(cell: Cell) -> str:
+    """Write a cell as it is called: ``elman(hidden_size=64, activation='tanh')``."""
+    arguments = dict(cell.arguments) or {"hidden_size": cell.hidden_size}
+    return f"{cell.name}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
+
+
+def as_array(name: str, value: Any) -> np.ndarray:
+    """Take one weight as a numpy array of floating-point numbers, of any kind, bfloat16 too.
+
+    Raises:
+      ValueError: what is no array, or an array of something else; one line.
+    """
+    try:
+        array = np.asarray(value)
+        is_floating = jnp.issubdtype(array.dtype, jnp.floating)
+    except (TypeError, ValueError, RuntimeError):  # a tensor on a GPU, or one that has a gradient
+        kind = type(value).__name__
+        raise ValueError(
+            f"{name} is a {kind} that numpy does not take; allowed: arrays, as "
+            "tensor.numpy(force=True) gives them"
+        ) from None
+    if not is_floating:
+        kind = array.dtype if isinstance(value, np.ndarray | jax.Array) else type(value).__name__
+        raise ValueError(f"{name} is {kind}; allowed: an array of floating-point numbers")
+    return array
+
+
+def check_shape(name: str, array: np.ndarray, shape: tuple[int, ...], cell: Cell) -> None:
+    """Check one array's shape.
+
+    Raises:
+      ValueError: another shape; one line.
+    """
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; allowed: {shape}, for {described(cell)}")
+
+
+def check_one_dtype(arrays: Mapping[str, np.ndarray]) -> None:
+    """Check that all weights have the same dtype.
+
+    Raises:
+      ValueError: two dtypes, and an array of each; one line.
+    """
+    first_name, first = next(iter(arrays.items()))
+    for name, array in arrays.items():
+        if array.dtype != first.dtype:
+            raise ValueError(
+                f"{name} is {array.dtype} and {first_name} is {first.dtype}; allowed: one dtype"
+            )
+
+
+def params_class(cell: Cell) -> type:
+    """Return the NamedTuple of a cell's parameters."""
+    return type(_template(cell, 1))
+
+
+def _shapes(cell: Cell, input_size: int) -> list[tuple[int, ...]]:
+    return [leaf.shape for leaf in _template(cell, max(input_size, 1))]
+
+
+@functools.lru_cache(maxsize=256)
+def _template(cell: Any, input_size: int) -> Params:
+    """Draw the shapes of a cell's parameters, and no numbers."""
+    return jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
+
+
+def check_layers(cell: Cell, layers: Layers) -> None:
+    """Check that layers fit each other and their cell: classes, names, shapes, one dtype.
+
+    Raises:
+      ValueError: the first that does not fit, by its name; one line.
+    """
+    arrays: Arrays = {}
+    width = None
+    for key in layer_keys(layers):
+        for direction in layer_directions(layers[key]):
+            params = layers[key][direction]
+            expected = params_class(cell)
+            if type(params) is not expected:
+                raise ValueError(
+                    f"{key}.{direction} is {type(params).__name__}; allowed: {expected.__name__}"
+                )
+            own = {
+                f"{key}.{direction}.{field}": as_array(f"{key}.{direction}.{field}", value)
+                for field, value in params._asdict().items()
+            }
+            kernel = own[f"{key}.{direction}.kernel"]
+            input_size = width or (kernel.shape[0] if kernel.ndim else 0)
+            for name, array, shape in zip(
+                own, own.values(), _shapes(cell, input_size), strict=True
+            ):
+                check_shape(name, array, shape, cell)
+            arrays |= own
+        width = cell.hidden_size * len(layers[key])
+    check_one_dtype(arrays)
+
+
+def to_named(cell: Cell, layers: Layers, *, prefix: str = "") -> Arrays:
+    """Name every array of layers: ``layer_1.forward.kernel``, behind a prefix."""
+    check_layers(cell, layers)
+    return {
+        f"{prefix}{key}.{direction}.{field}": np.asarray(value)
+        for key in layer_keys(layers)
+        for direction in layer_directions(layers[key])
+        for field, value in layers[key][direction]._asdict().items()
+    }
+
+
+def from_named(
+    cell: Cell, arrays: Mapping[str, Any], *, prefix: str = ""
+) -> dict[str, dict[str, Params]]:
+    """Make layers of arrays named as ``to_named`` names them; others than with the prefix stay.
+
+    Raises:
+      ValueError: a name that does not fit, is missing or is too many, a shape that does not fit;
+        one line.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, value in arrays.items():
+        match = NAME.fullmatch(name)
+        if match is None:
+            raise ValueError(
+                f"{name!r} is no name of a weight; allowed: layer_1.forward.kernel, ..."
+            )
+        layer, direction, field = match.groups()
+        key = layer_key(int(layer) - 1)
+        found.setdefault(key, {}).setdefault(direction, {})[field] = as_array(name, value)
+    expected = params_class(cell)
+    layers = {
+        key: {
+            direction: _params(cell, expected, f"{key}.{direction}", found[key][direction])
+            for direction in (FORWARD, REVERSE)
+            if direction in found[key]
+        }
+        for key in sorted(found, key=lambda key: int(key.rsplit("_", 1)[1]))
+    }
+    check_layers(cell, layers)
+    return layers
+
+
+def _params(cell: Cell, expected: Any, place: str, fields: dict[str, Any]) -> Params:
+    if cell.name == "gru" and set(fields) == set(expected._fields) - {"recurrent_bias"}:
+        raise ValueError(
+            f"{place}.recurrent_bias is missing: a GRU with one bias has its reset before the "
+            "product, which has no equal here; allowed: reset after the product, with both biases"
+        )
+    if set(fields) != set(expected._fields):
+        raise ValueError(
+            f"{place} holds {', '.join(fields)}; allowed: {', '.join(expected._fields)}, for "
+            f"{described(cell)}"
+        )
+    return expected(**fields)
