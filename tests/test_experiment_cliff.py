@@ -19,17 +19,19 @@ QUICK = "--config experiments/cliff/presets/quick.json"
 
 
 @pytest.fixture(scope="module")
-def points():
-    """Known points: (4.5, 5, 6) on the wall, then (5, -2.6), (5, -2.62), (2, -1), (0, 0)."""
-    return {name: np.asarray(values) for name, values in run.points().items()}
-
-
-@pytest.fixture(scope="module")
 def quick_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     done = run_experiment("cliff", QUICK, folder)
     assert done.returncode == 0, done.stderr
     return folder, done, *only_run(folder)
+
+
+@pytest.fixture(scope="module")
+def points(quick_run):
+    """Known points: (4.5, 5, 6) on the wall, then (5, -2.6), (5, -2.62), (2, -1), (0, 0)."""
+    dataset = quick_run[-1]
+    names = [name for name in dataset.data_vars if name.startswith("point_")]
+    return {name: dataset[name].values for name in names}
 
 
 def printed(value, text):

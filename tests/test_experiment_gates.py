@@ -70,22 +70,6 @@ def test_the_carousel_is_exact_in_float64():
         np.testing.assert_allclose(decay, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_the_sweep_holds_a_gate_in_the_cells_that_have_it(tmp_path):
-    done = run_experiment(
-        "gradient_flow",
-        "--gate forget=1 update=0 --gate-means --weights 0.5 --num-seeds 1 --hidden-size 6 "
-        "--input-size 4 --num-steps 20 --batch-size 2 --drop-first 5",
-        tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    _, dataset = only_run(tmp_path)
-    means = dataset["gate_mean"].squeeze()
-    for cell in ("lstm", "sru"):
-        assert np.all(means.sel(cell=cell, gate="forget") == 1)
-    assert np.all(means.sel(cell="gru", gate="update") == 0)
-    assert "forget=1" in done.stdout and "update=0" in done.stdout
-
-
 def test_gate_means_are_those_of_gate_values():
     config = SweepConfig(cells=("gru",), weights=(0.5, 1.5), gate_means=True, **SMALL)
     dataset = sweep.run(config)

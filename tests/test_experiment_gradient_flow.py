@@ -13,22 +13,50 @@ for module in ("tyro", "rich", "xarray", "zarr", "matplotlib"):
     pytest.importorskip(module)
 
 import xarray as xr
-from helpers import only_run, run_experiment
+from helpers import only_run, run_again, run_experiment, run_experiments
 
 ROOT = Path(__file__).parent.parent
 SMALL = "--num-seeds 2 --hidden-size 8 --input-size 4 --num-steps 30 --batch-size 2 --drop-first 5"
 
 
-def sweep(arguments, folder):
-    return run_experiment("gradient_flow", arguments, folder)
+LINEAR = f"{SMALL} --cells elman --activation identity --input none --weights 1.5 0.5 1"
+CHOICES = {
+    "linear": [f"{LINEAR} --block-size 2"],
+    "forced": [LINEAR, LINEAR, f"{LINEAR} --force"],
+    "noise": [
+        f"{SMALL} --cells elman --input noise --recurrent-matrix gaussian --activation relu "
+        "--weights 0.5 1"
+    ],
+    "next byte": [
+        f"{SMALL} --cells lstm --loss next_byte --recurrent-matrix identity --precision default "
+        "--weights 0.5 1"
+    ],
+    "float64": [
+        f"{SMALL} --cells elman sru --recurrent-matrix scalar --hidden-size 1 --dtype float64 "
+        "--weights 0.5 1"
+    ],
+    "held": [
+        f"{SMALL} --cells elman lstm gru sru --gate forget=1 update=0 --gate-means --weights 0.5"
+    ],
+    "clipped": [
+        f"{SMALL} --cells elman --weights 1 3 --clip none value per-step --clip-thresholds 1 10"
+    ],
+}
 
 
 @pytest.fixture(scope="module")
 def small_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    done = sweep(f"{SMALL} --weights 0.5 1.5 2.5", folder)
+    done = run_experiment("gradient_flow", f"{SMALL} --weights 0.5 1.5 2.5", folder)
     assert done.returncode == 0, done.stderr
     return folder, done
+
+
+@pytest.fixture(scope="module")
+def choices(tmp_path_factory):
+    """The runs of CHOICES: their folder, and what they printed."""
+    folder = tmp_path_factory.mktemp("choices")
+    return folder, run_experiments("gradient_flow", CHOICES, folder)
 
 
 def test_the_table_has_a_row_a_cell_and_weight(small_run):
@@ -99,28 +127,23 @@ def test_figures_are_drawn(small_run):
     assert all((directory / "figures" / name).stat().st_size > 10_000 for name in names)
 
 
-def test_a_finished_run_is_shown_not_computed_and_force_keeps_the_old(small_run):
+def test_a_finished_run_is_shown(small_run, capsys):
     folder, first = small_run
-    again = sweep(f"{SMALL} --weights 0.5 1.5 2.5", folder)
-    assert again.returncode == 0 and "finished before" in again.stderr
-    assert again.stdout == first.stdout
-    _, before = only_run(folder)
-    forced = sweep(f"{SMALL} --weights 0.5 1.5 2.5 --force", folder)
-    assert forced.returncode == 0, forced.stderr
-    old, new = sorted(folder.iterdir(), key=lambda path: len(path.name), reverse=True)
-    after = xr.open_zarr(new / "results.zarr").load()
-    assert before.identical(after) and before.identical(xr.open_zarr(old / "results.zarr").load())
-    old.rename(folder.parent / "old")
+    out, errors = run_again("gradient_flow", f"{SMALL} --weights 0.5 1.5 2.5", folder, capsys)
+    assert "finished before" in errors and out == first.stdout
 
 
-def test_linear_networks_give_ln_w_and_a_weight_keeps_its_place(tmp_path):
-    done = sweep(
-        f"{SMALL} --cells elman --activation identity --input none --weights 1.5 0.5 1"
-        " --block-size 2",
-        tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    _, dataset = only_run(tmp_path)
+def test_force_computes_it_again_and_keeps_the_old(choices):
+    folder, printed = choices
+    assert printed["forced"][1].count("finished before") == 1  # the second of three
+    old, new = sorted((folder / "forced").iterdir(), key=lambda path: len(path.name), reverse=True)
+    assert old.name.startswith(new.name)
+    before, after = (xr.open_zarr(path / "results.zarr").load() for path in (old, new))
+    assert before.identical(after)
+
+
+def test_linear_networks_give_ln_w_and_a_weight_keeps_its_place(choices):
+    _, dataset = only_run(choices[0] / "linear")
     for weight in (0.5, 1.0, 1.5):
         point = dataset.sel(cell="elman", recurrent_weight=weight)
         np.testing.assert_allclose(point["slope"], np.log(weight), atol=1e-5)
@@ -128,32 +151,32 @@ def test_linear_networks_give_ln_w_and_a_weight_keeps_its_place(tmp_path):
         assert str(point["theory_relation"].values) == "="
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        "--cells elman --input noise --recurrent-matrix gaussian --activation relu",
-        "--cells lstm --loss next_byte --recurrent-matrix identity --precision default",
-        "--cells elman sru --recurrent-matrix scalar --hidden-size 1 --dtype float64",
-    ],
-)
-def test_every_choice_runs(arguments, tmp_path):
-    done = sweep(f"{SMALL} --weights 0.5 1 {arguments}", tmp_path)
-    assert done.returncode == 0, done.stderr
-    directory, dataset = only_run(tmp_path)
+@pytest.mark.parametrize("name", ["noise", "next byte", "float64"])
+def test_every_choice_runs(choices, name):
+    directory, dataset = only_run(choices[0] / name)
     assert np.isfinite(dataset["loss"]).all()
     record = json.loads((directory / "environment.json").read_text())
-    assert record["matmul_precision"] == ("default" if "default" in arguments else "highest")
-    if "float64" in arguments:
-        assert dataset["slope"].dtype == np.float64
+    assert record["matmul_precision"] == ("default" if name == "next byte" else "highest")
+    assert dataset["slope"].dtype == (np.float64 if name == "float64" else np.float32)
+
+
+def test_the_sweep_holds_a_gate_in_the_cells_that_have_it(choices):
+    _, dataset = only_run(choices[0] / "held")
+    means = dataset["gate_mean"].sel(recurrent_weight=0.5)
+    for cell in ("lstm", "sru"):
+        assert np.all(means.sel(cell=cell, gate="forget") == 1)
+    assert np.all(means.sel(cell="gru", gate="update") == 0)
+    out, _ = choices[1]["held"]
+    assert "forget=1" in out and "update=0" in out
 
 
 def test_sharded_and_plain_give_the_same_bits():
-    """For a cell of which the derivatives are kept, and one of which the products are."""
+    """For a cell of which the derivatives are kept; test_sweep.py has one of which products are."""
     code = (
         "import sys; from experiments.gradient_flow import run; "
         "from experiments.gradient_flow.config import Config; import jax; "
         "jax.config.update('jax_num_cpu_devices', int(sys.argv[1])); "
-        "config = Config(cells=('elman', 'gru'), weights=tuple(0.1 * i for i in range(1, 20)), "
+        "config = Config(cells=('elman',), weights=tuple(0.1 * i for i in range(1, 20)), "
         "num_seeds=1, num_steps=200, hidden_size=32); "
         "data = run.run(config); "
         "print(b''.join(data[name].values.tobytes() for name in run.MEANINGS).hex())"
@@ -259,19 +282,24 @@ def test_clips_leave_of_each_step_what_a_copy_of_the_parameters_there_gets():
 
         return (jax.lax.scan(body, carry, (copies, xs))[0].hidden * projection).sum()
 
-    def of_unroll(params, weight, c):
-        last, _ = unroll(
-            cell, params, xs, initial_carry=carry, recurrent_weight=weight, max_carry_norm=c
-        )
+    def read(last, ys):
         return (last.hidden * projection).sum()
+
+    def of_unroll(params, weight, c):
+        return read(
+            *unroll(
+                cell, params, xs, initial_carry=carry, recurrent_weight=weight, max_carry_norm=c
+            )
+        )
 
     def norms(parts):
         flat = [np.asarray(part).reshape(len(part), -1) for part in parts]
         return np.linalg.norm(np.concatenate(flat, axis=1), axis=1)
 
+    by_copies, by_params = jax.jit(jax.grad(loss)), jax.jit(jax.grad(of_unroll))
     copies = jax.tree.map(lambda a: jnp.broadcast_to(a, (12, *a.shape)), params)
     for weight in config.weights:
-        parts = jax.tree.map(np.asarray, jax.grad(loss)(copies, weight))
+        parts = jax.tree.map(np.asarray, by_copies(copies, weight))
         g = jax.tree.map(lambda part: part.sum(0), parts)
         at = dataset.sel(recurrent_weight=weight)
         np.testing.assert_allclose(at["norm_before"], norms([a[None] for a in g])[0], rtol=1e-9)
@@ -290,13 +318,13 @@ def test_clips_leave_of_each_step_what_a_copy_of_the_parameters_there_gets():
             np.testing.assert_allclose(point["norm_after"].sel(clip="value"), norms(after)[0])
             changed = np.mean(np.concatenate([np.abs(a).ravel() > c for a in g]))
             np.testing.assert_allclose(point["clipped_fraction"].sel(clip="value"), changed)
-            inside = jax.grad(of_unroll)(params, weight, c)
+            inside = by_params(params, weight, c)
             per_step = point.sel(clip="per-step")
             np.testing.assert_allclose(per_step["norm_after"], norms([a[None] for a in inside])[0])
             assert float(point["clip_angle"].sel(clip="global-norm")) < 1e-6
             flow = gradient_flow(
-                cell, params, xs, lambda last, ys: (last.hidden * projection).sum(),
-                initial_carry=carry, recurrent_weight=weight, max_carry_norm=c,
+                cell, params, xs, read, initial_carry=carry, recurrent_weight=weight,
+                max_carry_norm=c,
             )  # fmt: skip
             share = np.mean(flow.log_clip_factor[1:] < 0)
             np.testing.assert_allclose(per_step["clipped_fraction"], share)
@@ -305,15 +333,10 @@ def test_clips_leave_of_each_step_what_a_copy_of_the_parameters_there_gets():
 
 
 def test_without_a_clip_the_dataset_has_no_clip_and_with_one_figures_and_a_table(
-    small_run, tmp_path
+    small_run, choices
 ):
     assert "clip" not in only_run(small_run[0])[1].dims
-    done = sweep(
-        f"{SMALL} --cells elman --weights 1 3 --clip none value per-step --clip-thresholds 1 10",
-        tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    directory, dataset = only_run(tmp_path)
+    directory, dataset = only_run(choices[0] / "clipped")
     with (directory / "clips.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 3 * 2
@@ -324,4 +347,4 @@ def test_without_a_clip_the_dataset_has_no_clip_and_with_one_figures_and_a_table
         np.testing.assert_allclose(float(row["norm_after"]), expected, rtol=1e-5)
     names = {path.stem for path in (directory / "figures").iterdir()}
     assert {"clip_by_weight_and_time", "clip_against_weight"} <= names
-    assert "per-step" in done.stdout
+    assert "per-step" in choices[1]["clipped"][0]

@@ -13,7 +13,7 @@ from pathlib import Path
 import killed
 import numpy as np
 import pytest
-from helpers import QUICK, raises_one_line, run_experiment
+from helpers import QUICK, raises_one_line, run_experiment, tree_equal
 
 for module in ("tyro", "rich", "xarray", "zarr", "matplotlib", "orbax.checkpoint"):
     pytest.importorskip(module)
@@ -31,13 +31,19 @@ from experiments.text_classification import (
     trainings,
     yardsticks,
 )
-from experiments.text_classification.config import NETWORKS, Config
+from experiments.text_classification.config import CONVOLUTION, Config
 from experiments.trained.at_once import on_devices
 from experiments.verify import run as verify
 from rnn_jax import config as configs
 from rnn_jax.data import TextData, Texts
 from rnn_jax.files import read_rows
-from rnn_jax.training import init_state, make_train_step, restore_params
+from rnn_jax.training import (
+    StoppedError,
+    init_state,
+    make_train_step,
+    restore_params,
+    train,
+)
 
 ROOT = Path(__file__).parent.parent
 PRESETS = sorted((ROOT / "experiments" / "text_classification" / "presets").glob("*.json"))
@@ -184,7 +190,7 @@ def test_the_table_is_rebuilt_from_run_directories(finished, tmp_path):
 
 
 @pytest.mark.parametrize("way", ["arguments", "file", "standard input"])
-def test_predict_prints_the_probability_of_every_class(finished, tmp_path, way):
+def test_predict_prints_the_probability_of_every_class(finished, tmp_path, capsys, way):
     texts = [
         "cd abe",
         "",
@@ -199,8 +205,12 @@ def test_predict_prints_the_probability_of_every_class(finished, tmp_path, way):
     if way == "file":
         (tmp_path / "texts.txt").write_bytes(stdin)
         given, stdin = ["--file", tmp_path / "texts.txt"], None
-    code, out, error = command("predict", finished[0], *given, stdin=stdin)
-    assert code == 0 and "Traceback" not in error, error
+    if stdin is None:  # one process is enough to see that there is one
+        predict.main([str(finished[0]), *map(str, given)])
+        out, error = capsys.readouterr()
+    else:
+        code, out, error = command("predict", finished[0], stdin=stdin)
+        assert code == 0 and "Traceback" not in error, error
     head, *rows = out.split("\n")[:-1]
     assert head == "ab\tba\ttext" and [row.split("\t")[2] for row in rows] == texts
     probabilities = np.array([row.split("\t")[:2] for row in rows], float)
@@ -274,10 +284,11 @@ def test_every_preset_builds_and_takes_two_steps_that_lower_the_loss(preset, mon
         config, batch_size=8, hidden_size=4, embedding_size=4, warmup_steps=0, dropout=0.0
     )
     monkeypatch.setattr(corpus, "load_texts", lambda name, **_: tiny(config))
-    for name in NETWORKS:
+    for name in config.networks:
         task = trainings.make_training(config, name, 0.01, 0, tmp_path).task
         assert jax.eval_shape(task.init, jax.random.key(0))
-    for name in NETWORKS if preset is None else ("lstm",):
+    # every network is differentiated in test_models.py: here one of each kind
+    for name in ("lstm", CONVOLUTION) if preset is None else ("lstm",):
         training = trainings.make_training(config, name, 0.01, 0, tmp_path)
         batch = training.batches.in_order()[-1]
         step = make_train_step(training.task, training.optimizer, config.patience)
@@ -323,13 +334,38 @@ def everything(folder):
     return killed.everything(directory, every)
 
 
-@pytest.mark.parametrize(
-    "times, num_epochs", [(1, 6), pytest.param(10, 12, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow  # the ordinary run kills the trainings of test_experiment_language_modelling.py
+@pytest.mark.parametrize("times, num_epochs", [(1, 6), (10, 12)])
 def test_killed_at_random_moments_it_goes_on_to_the_same_bits(tmp_path, data, times, num_epochs):
     killed.assert_it_goes_on_to_the_same_bits(
         lambda folder: start(folder, data, num_epochs), everything, tmp_path, times
     )
+
+
+def test_a_training_that_is_stopped_goes_on_to_the_same_bits(finished, tmp_path):
+    """Its order, dropout and gradient flows are made anew from the config alone."""
+    config = configs.from_json(Config, (finished[0] / "config.json").read_text())
+    config = replace(config, dropout=0.3)
+
+    def training(name):
+        return trainings.make_training(config, "elman", 0.03, 1, tmp_path / name)
+
+    def all_of(name):
+        one = training(name)
+        like = init_state(one.task, one.optimizer, one.key, one.learning_rate)
+        checkpoints = one.checkpoints()
+        last = checkpoints.restore(like, checkpoints.steps()[-1])
+        return (one.folder / "metrics.jsonl").read_bytes(), jax.tree.map(np.asarray, last)
+
+    train(training("whole"))
+    for num_steps in (5, 11, 14):  # amid the first epoch, past it, past the second
+        left = iter([False] * (num_steps - 1) + [True])
+        with pytest.raises(StoppedError):
+            train(training("stopped"), should_stop=left.__next__)
+    train(training("stopped"))
+    (log, last), (expected_log, expected) = all_of("stopped"), all_of("whole")
+    assert log == expected_log and b'"event": "flow"' in log
+    tree_equal(last, expected)
 
 
 def test_when_one_training_fails_the_others_end_too():

@@ -232,7 +232,7 @@ def test_refuses_what_the_package_has_not():
         to_sru(PLAIN, layers)
     with raises_one_line("layer_1 has a skip term", "zero"):
         to_sru(CELL, drawn(CELL, UNITS), has_skip_term=False)
-    with raises_one_line("layer_1 holds reverse", "forward, or both"):
+    with raises_one_line("directions are layer_1: reverse", "forward, or both"):
         to_sru(CELL, {"layer_1": {"reverse": drawn(CELL, 2)["layer_1"]["forward"]}})
 
 

@@ -33,9 +33,9 @@ TWO_DEVICES = """
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
 import jax.numpy as jnp, numpy as np
-from rnn_jax import gradient_flow, lstm
+from rnn_jax import gradient_flow, gru
 from rnn_jax.sweep import make_sweep
-cell = lstm(16)
+cell = gru(16)
 params = cell.init(jax.random.key(0), 3)
 xs = jax.random.normal(jax.random.key(1), (20, 4, 3))
 
@@ -44,7 +44,7 @@ def point(w, params, xs):
     return flow.log_carry_norm, flow.log_weight_share
 
 one, two = jax.devices()
-for num_points, chunk in [(16, 8), (32, 8), (11, 8), (19, 8)]:
+for num_points, chunk in [(11, 8), (19, 8)]:  # one chunk a device, and two
     weights = jnp.linspace(0.1, 2.0, num_points)
     alone = make_sweep(point, chunk, devices=[one])(weights, params, xs)
     spread = make_sweep(point, chunk)(weights, params, xs)
@@ -57,9 +57,9 @@ for num_points, chunk in [(16, 8), (32, 8), (11, 8), (19, 8)]:
 
 
 def test_two_devices_give_the_bits_of_one():
-    """Also where the last chunk is not full, which is padded."""
+    """Where the last chunk is not full, and where one is nothing but padding."""
     lines = run_python(TWO_DEVICES, JAX_PLATFORMS="cpu").splitlines()
-    assert len(lines) == 4 * 2
+    assert len(lines) == 2 * 2
     for line in lines:
         assert line.split()[2:] == ["same", "2"], lines
 

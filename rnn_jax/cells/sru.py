@@ -19,7 +19,15 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from rnn_jax.cells import initializers
-from rnn_jax.cells.base import Cell, cell_factory, free, init_blocks, memory_gate_bias, project
+from rnn_jax.cells.base import (
+    Cell,
+    cell_factory,
+    free,
+    init_blocks,
+    init_vector,
+    memory_gate_bias,
+    project,
+)
 from rnn_jax.types import Array, Hold, Initializer, Key
 
 
@@ -63,10 +71,9 @@ def init(
     kernel_key, recurrent_key, bias_key, forget_key = jax.random.split(key, 4)
     forget = memory_gate_bias(forget_bias, forget_key, hidden_size, dtype)
     blocks = 4 if projects_skip or input_size != hidden_size else 3
-    recurrent_keys = jax.random.split(recurrent_key, 2 * hidden_size)
     return SRUParams(
         kernel=init_blocks(kernel_init, kernel_key, (input_size, hidden_size), blocks, dtype),
-        recurrent_vector=jax.vmap(lambda k: recurrent_init(k, (1, 1), dtype)[0, 0])(recurrent_keys),
+        recurrent_vector=init_vector(recurrent_init, recurrent_key, 2 * hidden_size, dtype),
         bias=bias_init(bias_key, (2 * hidden_size,), dtype)
         + jnp.concatenate([forget, jnp.zeros_like(forget)]),
     )

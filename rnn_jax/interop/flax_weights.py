@@ -28,6 +28,7 @@ from rnn_jax.interop.layers import (
     check_one_dtype,
     check_shape,
     described,
+    param_shapes,
 )
 from rnn_jax.models.layers import layer_key
 from rnn_jax.models.recurrent import FORWARD, REVERSE
@@ -133,8 +134,7 @@ def _read_cell(framework: Framework, module, params: Any, path: str) -> tuple[Ce
             f"{dtype}; a cell here has one dtype; allowed: dtype=None or {dtype}"
         )
     kernel = arrays[expected[0]]
-    input_size = max(kernel.shape[0], 1) if kernel.ndim == 2 else 1
-    shapes = jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
+    shapes = param_shapes(cell, kernel.shape[0] if kernel.ndim == 2 else 1)
     fields = {}
     for field, block in layout.arrays.items():
         *rows, columns = getattr(shapes, field).shape

@@ -73,19 +73,39 @@ def check_one_dtype(arrays: Mapping[str, np.ndarray]) -> None:
             )
 
 
+@functools.lru_cache(maxsize=256)
+def param_shapes(cell: Any, input_size: int) -> Any:
+    """Make the parameters of a cell in shapes alone, without numbers."""
+    return jax.eval_shape(lambda: cell.init(jax.random.key(0), max(input_size, 1)))
+
+
 def params_class(cell: Cell) -> type:
     """Return the NamedTuple of a cell's parameters."""
-    return type(_template(cell, 1))
+    return type(param_shapes(cell, 1))
 
 
-def _shapes(cell: Cell, input_size: int) -> list[tuple[int, ...]]:
-    return [leaf.shape for leaf in _template(cell, max(input_size, 1))]
+def with_prefix(arrays: Mapping[str, Any], prefix: str) -> Arrays:
+    """Take the arrays whose names begin with a prefix, by what follows it."""
+    return {
+        name[len(prefix) :]: as_array(name, value)
+        for name, value in arrays.items()
+        if name.startswith(prefix)
+    }
 
 
-@functools.lru_cache(maxsize=256)
-def _template(cell: Any, input_size: int) -> Params:
-    """Draw the shapes of a cell's parameters, and no numbers."""
-    return jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
+def check_directions(layers: Layers) -> list[str]:
+    """Check that every layer has the first one's directions, forward among them; return them.
+
+    Raises:
+      ValueError: what modules of PyTorch cannot have; one line.
+    """
+    keys = layer_keys(layers)
+    names = layer_directions(layers[keys[0]])
+    for key in keys:
+        if layer_directions(layers[key]) != names or FORWARD not in names:
+            given = "; ".join(f"{key}: {', '.join(layers[key])}" for key in keys)
+            raise ValueError(f"directions are {given}; allowed: in all layers forward, or both")
+    return names
 
 
 def check_layers(cell: Cell, layers: Layers) -> None:
@@ -110,10 +130,9 @@ def check_layers(cell: Cell, layers: Layers) -> None:
             }
             kernel = own[f"{key}.{direction}.kernel"]
             input_size = width or (kernel.shape[0] if kernel.ndim else 0)
-            for name, array, shape in zip(
-                own, own.values(), _shapes(cell, input_size), strict=True
-            ):
-                check_shape(name, array, shape, cell)
+            shapes = param_shapes(cell, input_size)
+            for (name, array), leaf in zip(own.items(), shapes, strict=True):
+                check_shape(name, array, leaf.shape, cell)
             arrays |= own
         width = cell.hidden_size * len(layers[key])
     check_one_dtype(arrays)

@@ -25,13 +25,14 @@ import numpy as np
 from rnn_jax.cells import Cell
 from rnn_jax.interop.layers import (
     Arrays,
-    as_array,
+    check_directions,
     check_layers,
     check_one_dtype,
     check_shape,
     params_class,
+    with_prefix,
 )
-from rnn_jax.models.layers import Layers, layer_directions, layer_keys
+from rnn_jax.models.layers import Layers, layer_keys
 from rnn_jax.models.recurrent import FORWARD, REVERSE, directions, layer_key
 from rnn_jax.types import Params
 
@@ -61,11 +62,7 @@ def from_torch(
         no equal here (projections, peepholes); one line.
     """
     _check_cell(cell)
-    arrays = {
-        name[len(prefix) :]: as_array(name, value)
-        for name, value in state_dict.items()
-        if name.startswith(prefix)
-    }
+    arrays = with_prefix(state_dict, prefix)
     if not arrays:
         given = ", ".join(list(state_dict)[:4]) or "nothing"
         raise ValueError(f"state_dict holds {given}; allowed: {prefix}weight_ih_l0, ...")
@@ -114,15 +111,10 @@ def to_torch(cell: Cell, layers: Layers, *, prefix: str = "", bias: bool = True)
     if activation not in ("tanh", "relu"):
         raise ValueError(f"activation is {activation!r}; allowed in nn.RNN: tanh, relu")
     check_layers(cell, layers)
-    keys = layer_keys(layers)
-    if len({tuple(layer_directions(layers[key])) for key in keys}) > 1 or (
-        FORWARD not in layers[keys[0]]
-    ):
-        given = "; ".join(f"{key}: {', '.join(layers[key])}" for key in keys)
-        raise ValueError(f"directions are {given}; allowed: in all layers forward, or both")
+    names = check_directions(layers)
     arrays: Arrays = {}
-    for layer, key in enumerate(keys):
-        for direction in layer_directions(layers[key]):
+    for layer, key in enumerate(layer_keys(layers)):
+        for direction in names:
             params = layers[key][direction]
             for field in ("bias", "recurrent_bias"):
                 if not bias and np.any(np.asarray(getattr(params, field, 0))):

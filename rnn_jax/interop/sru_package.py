@@ -26,13 +26,14 @@ import numpy as np
 from rnn_jax.cells import Cell
 from rnn_jax.interop.layers import (
     Arrays,
-    as_array,
+    check_directions,
     check_layers,
     check_one_dtype,
     check_shape,
     params_class,
+    with_prefix,
 )
-from rnn_jax.models.layers import Layers, layer_directions, layer_keys
+from rnn_jax.models.layers import Layers, layer_keys
 from rnn_jax.models.recurrent import directions, layer_key
 from rnn_jax.types import Params
 
@@ -68,11 +69,7 @@ def from_sru(
         no equal here (projections, layer normalization, own modules); one line.
     """
     _check_cell(cell)
-    arrays = {
-        name[len(prefix) :]: as_array(name, value)
-        for name, value in state_dict.items()
-        if name.startswith(prefix)
-    }
+    arrays = with_prefix(state_dict, prefix)
     stems = _check_names(arrays, prefix)
     check_one_dtype(arrays)
     bias = arrays[f"{stems[0]}bias"]
@@ -123,11 +120,7 @@ def to_sru(cell: Cell, layers: Layers, *, prefix: str = "", has_skip_term: bool 
     _check_cell(cell)
     check_layers(cell, layers)
     keys = layer_keys(layers)
-    names = layer_directions(layers[keys[0]])
-    for key in keys:
-        if layer_directions(layers[key]) != names or names[0] != directions(False)[0]:
-            given = ", ".join(layers[key])
-            raise ValueError(f"{key} holds {given}; allowed: in all layers forward, or both")
+    names = check_directions(layers)
     stack = [[layers[key][name] for name in names] for key in keys]
     blocks = [[_blocks(params, cell.hidden_size) for params in layer] for layer in stack]
     scales = [

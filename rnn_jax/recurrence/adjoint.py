@@ -9,8 +9,8 @@ Backward, for t = T..1, with a_t = dLoss/dcarry_t through the later steps:
 the recurrent projection is affine, <Lᵀ d_recurrent, carry_{t-1}> is what step t contributes to
 dLoss/dw, and dLoss/dR is one product of all stacked states after the loop, not T small ones
 in it. Between the passes only the states are kept and, where it comes from a matrix product,
-``recurrent``: gates are computed again; or the derivatives of the element-wise part, where they
-take no more room (Elman).
+``recurrent``: gates are computed again; or the derivatives of gates and update, where they take
+no more room (Elman).
 
 A clip at every step (``max_carry_norm``, c) multiplies all that step t sends back, a_{t-1} with it,
 by min(1, c / ‖d_state‖), each sequence by itself: ‖dLoss/dcarry_t‖ is then at most c at every t.

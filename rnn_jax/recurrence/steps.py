@@ -1,7 +1,7 @@
-"""A step of the recurrence: what it reads, its element-wise part, and the plain scan of all steps.
+"""A step of the recurrence: what it reads, its gates and update, and the plain scan of all steps.
 
 recurrent_t       = project_carry(carry_{t-1}, w) = w L(carry_{t-1}) + constant
-(carry_t, y_t)    = advance(carry_{t-1}, recurrent_t, drive_t)      element-wise
+(carry_t, y_t)    = advance(carry_{t-1}, recurrent_t, drive_t)      gates and update
 """
 
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def restart(carry: Carry, step: Steps) -> Carry:
 
 
 def advance(cell: Cell, carry: Carry, recurrent: Recurrent, step: Steps) -> tuple[Carry, Array]:
-    """Compute the element-wise part of one step; past a sequence's length the carry is frozen."""
+    """Compute gates and update of one step; past a sequence's length the carry is frozen."""
     tap = zeros_like(carry) if step.tap is None else step.tap
     new_carry, output = cell.update(carry, cell.gates(step.drive, recurrent), tap)
     if step.valid is None:
