@@ -106,7 +106,7 @@ def collectives(of: Training) -> dict[str, set[str]]:
 def main(devices: int, rank: int, world: int, port: int, out: str, num_epochs: int) -> None:
     jax.config.update("jax_num_cpu_devices", devices)
     if world > 1:
-        jax.distributed.initialize(f"127.0.0.1:{port}", world, rank, heartbeat_timeout_seconds=4)
+        jax.distributed.initialize(f"127.0.0.1:{port}", world, rank, heartbeat_timeout_seconds=5)
     placement = cut_over(jax.devices(), B)
     for name in NAMES:
         of = training(name, placement, Path(out), num_epochs)

@@ -101,6 +101,32 @@ def test_code_that_is_not_run_is_python_and_imports_what_there_is():
             exec("\n".join(imports), {})
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "block", [b for b in PYTHON if not b.is_run], ids=lambda b: b.page.parts[1]
+)
+def test_the_code_that_takes_minutes_runs(block, tmp_path):
+    """As written; a study's page opens the runs of the file on that page, made small."""
+    code = block.code
+    if "runs/study-…" in code:
+        (text,) = [b.code for b in BLOCKS if b.page == block.page and b.language == "json"]
+        study = json.loads(text)
+        study["config"] |= {"hidden_size": 4, "batch_size": 4, "test_size": 8, "num_seeds": 1}
+        study["config"] |= {"evaluate_every": 2, "learning_rates": [0.01]}
+        text = json.dumps(study).replace("1000, 2000, 4000", "2, 2, 2")
+        (tmp_path / "study.json").write_text(text.replace("[50], [100], [200]", "[5], [6], [7]"))
+        command = "-m experiments.study study.json --executor inline"
+        environment = {**os.environ, "XLA_FLAGS": QUICK, "PYTHONPATH": str(ROOT)}
+        subprocess.run(
+            [sys.executable, *command.split()], cwd=tmp_path, env=environment, check=True
+        )
+        (folder,) = (tmp_path / "runs").glob("study-*")
+        code = code.replace("study-…", folder.name) + "assert grid.sizes['length'] == 3\n"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "error", "-c", code]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=1200)
+
+
 # Add a cell
 
 

@@ -1,5 +1,6 @@
 """Every library of experiments/speed computes the same network as rnn_jax, values and gradients."""
 
+import functools
 import importlib.util
 import inspect
 import json
@@ -43,6 +44,11 @@ def answers(job_name, library, cell, dtype="float32", inner_bias=0.0):
     return [np.asarray(call()) for _ in range(2)]
 
 
+@functools.cache
+def ours(job_name, cell, inner_bias=0.0):
+    return answers(job_name, "rnn_jax", cell, inner_bias=inner_bias)
+
+
 def answers_of_another_process(library, cells):
     """{job and cell: answers}; JAX and PyTorch fight for threads in one process."""
     calls = {
@@ -63,7 +69,7 @@ def answers_of_another_process(library, cells):
 
 def assert_same_as_rnn_jax(found):
     for name, pair in found.items():
-        tree_allclose(pair, answers(name.split()[0], "rnn_jax", name.split()[1], inner_bias=0.3))
+        tree_allclose(pair, ours(*name.split(), inner_bias=0.3))
 
 
 @pytest.mark.parametrize("job", JOBS)
@@ -74,7 +80,7 @@ def test_the_same_on_jax(library, cell, job):
     inner_bias = 0.0 if library == "flax_nnx" else 0.3  # which has none there
     found = answers(job, library, cell, inner_bias=inner_bias)
     assert found[0].dtype == np.float32
-    tree_allclose(found, answers(job, "rnn_jax", cell, inner_bias=inner_bias))
+    tree_allclose(found, ours(job, cell, inner_bias=inner_bias))
 
 
 @pytest.mark.parity
@@ -94,20 +100,20 @@ def test_bfloat16(library):
         pytest.importorskip("equinox")
     found = answers("training", library, "gru", "bfloat16")
     assert found[0].dtype == jnp.bfloat16
-    tree_allclose(found, answers("training", "rnn_jax", "gru"))
+    tree_allclose(found, ours("training", "gru"))
 
 
 @pytest.mark.parametrize("job", JOBS)
 def test_the_call_waits_and_a_token_goes_on_from_the_last_state(job):
-    first, second = answers(job, "rnn_jax", "lstm")
+    first, second = ours(job, "lstm")
     assert np.array_equal(first, second) == (job != "one_token")
 
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("job", JOBS)
 def test_the_floor_has_the_shapes_of_the_job(cell, job):
-    ours, floor = answers(job, "rnn_jax", cell)[0], answers(job, "floor", cell)[0]
-    assert floor.shape == ours.shape and np.isfinite(floor).all()
+    floor = answers(job, "floor", cell)[0]
+    assert floor.shape == ours(job, cell, 0.3)[0].shape and np.isfinite(floor).all()
 
 
 @pytest.mark.parametrize(
