@@ -272,8 +272,9 @@ def test_biases_are_zero_but_for_the_forget_gate(getkey):
     tree_allclose(bias, np.concatenate([-2.0 * ones, zeros]))  # z = 0 keeps the state
     bias = cifg_lstm(4).init(getkey(), 2, jnp.float64).bias
     tree_allclose(bias, np.concatenate([ones, zeros, zeros]))
-    bias = layer_norm_lstm(4).init(getkey(), 2, jnp.float64).bias
-    tree_allclose(bias, np.concatenate([zeros, ones, zeros, zeros]))
+    params = layer_norm_lstm(4).init(getkey(), 2, jnp.float64)
+    tree_allclose(params.bias, np.concatenate([zeros, ones, zeros, zeros]))
+    tree_allclose((params.input_scale, params.recurrent_scale), (np.ones(16), np.ones(16)))
     for factory in (elman, gru, sru, indrnn, min_gru, leaky_rnn):
         assert np.all(np.asarray(factory(4).init(getkey(), 2).bias) == 0)
 

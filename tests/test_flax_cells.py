@@ -171,6 +171,14 @@ def test_the_computation_has_the_dtype_asked_for():
         assert {a.dtype for a in (*carry, ys)} == {np.dtype(dtype)}
 
 
+def test_a_carry_of_another_dtype_is_refused():
+    xs = jnp.ones((B, T, 2), jnp.float64)
+    with raises_one_line("the carry is float32", "float64"):
+        nn.RNN(linen_cell(lstm(3))).init(KEYS[0], xs)
+    with raises_one_line("the carry is float32", "float64"):
+        nnx.RNN(nnx_cell(lstm(3), 2, rngs=nnx.Rngs(0)))(xs)
+
+
 def test_an_optimizer_of_nnx_trains_every_array():
     model = nnx.RNN(nnx_cell(gru(3), 2, rngs=nnx.Rngs(0)))
     optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)

@@ -49,7 +49,12 @@ def test_every_cell_comes_back(name, tmp_path):
 
 @pytest.mark.parametrize(
     ("cell", "layout", "num_layers"),
-    [(elman(H, "relu"), "torch", 2), (gru(H), "torch", 2), (sru(H, projects_skip=True), "sru", 1)],
+    [
+        (lstm(H), "rnn_jax", 2),
+        (elman(H, "relu"), "torch", 2),
+        (gru(H), "torch", 2),
+        (sru(H, projects_skip=True), "sru", 1),
+    ],
 )
 def test_other_layouts_come_back(cell, layout, num_layers, tmp_path):
     layers = stack(cell, num_layers=num_layers)
@@ -129,6 +134,12 @@ def test_what_a_file_cannot_say_is_not_saved(tmp_path):
         save(tmp_path / "w", lstm(H), stack(lstm(H)), layout="keras")
     with raises_one_line("cell is sru"):
         save(tmp_path / "w", sru(H), stack(sru(H)), layout="torch")
+    with raises_one_line("layer_1 is a LSTMParams"):
+        save(tmp_path / "w", lstm(H), {"layer_1": stack(lstm(H))["layer_1"]["forward"]})
+    with raises_one_line("layers is a LSTMParams"):
+        save(tmp_path / "w", lstm(H), stack(lstm(H))["layer_1"]["forward"])
+    with pytest.raises(FileNotFoundError, match="is no folder"):
+        save(tmp_path / "none" / "w", lstm(H), stack(lstm(H)))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers import raises_one_line, tree_allclose
 
-from rnn_jax import elman, gru, lstm, sru
+from rnn_jax import elman, gru, hold_gates, lstm, sru
 from rnn_jax.interop.pytorch import MODULES, PARTS, from_torch, to_torch
 from rnn_jax.models import unroll_layers
 
@@ -210,6 +210,12 @@ def test_what_pytorch_has_not_is_refused_by_name():
         to_torch(elman(H, "sigmoid"), layers)
     with raises_one_line("directions are layer_1: forward; layer_2: reverse"):
         to_torch(lstm(H), {"layer_1": {"forward": params}, "layer_2": {"reverse": upper}})
+    with raises_one_line("lstm with held gates"):
+        to_torch(hold_gates(lstm(H), forget=1.0), layers)
+    with raises_one_line("cell is 'lstm'"):
+        to_torch("lstm", layers)
+    with raises_one_line("the weights are a NoneType"):
+        from_torch(lstm(H), None)
     with raises_one_line("layers holds layer_2"):
         to_torch(lstm(H), {"layer_2": {"forward": params}})
     with raises_one_line("layer_1 holds backward"):

@@ -21,6 +21,7 @@ from rnn_jax import (
     unroll,
 )
 from rnn_jax.cells.elman import ElmanParams
+from rnn_jax.cells.layer_norm_lstm import normalize
 from rnn_jax.cells.lstm import LSTMParams
 
 T, W = 7, 0.9
@@ -140,3 +141,15 @@ def test_a_step_with_the_default_epsilon_is_the_equations(getkey):
     none = jax.tree.map(np.zeros_like, carry)
     expected = layer_norm_lstm_step(1e-5)(np, params, carry, xs[0], W, none)
     tree_allclose(step(layer_norm_lstm(3), params, carry, xs[0], W), expected[:2], "step")
+
+
+def test_a_layer_norm_is_taken_in_float32_at_least():
+    """In float16 the square of 300 is inf; in bfloat16 a mean of 30 leaves two digits."""
+    wide = np.array([300.0, -300.0, 100.0, -100.0])
+    found = normalize(jnp.asarray(wide, jnp.float16), 1e-5)
+    assert found.dtype == jnp.float16
+    np.testing.assert_array_equal(found, jnp.asarray(wide / wide.std(), jnp.float16))
+    shifted = 30 + np.array([-1.5, -0.5, 0.5, 1.5])  # exact in bfloat16
+    found = normalize(jnp.asarray(shifted, jnp.bfloat16), 1e-5)
+    expected = (shifted - 30) / np.sqrt(shifted.var() + 1e-5)
+    np.testing.assert_array_equal(found, jnp.asarray(expected, jnp.bfloat16))

@@ -61,6 +61,14 @@ def test_other_names_are_refused(layers, message):
         unroll_layers(lstm(H), layers, jnp.ones((T, B, I)))
 
 
+def test_a_carry_of_every_layer_is_asked_for():
+    layers = {"layer_1": {"forward": params(0, I), "reverse": params(1, I)}}
+    zeros = lstm(H).initial_carry((B,), jnp.float64)
+    with raises_one_line("initial_carries has not all of layer_1"):
+        starts = {"layer_1": {"forward": zeros}}
+        unroll_layers(lstm(H), layers, jnp.ones((T, B, I)), initial_carries=starts)
+
+
 def test_an_sru_may_project_its_skip_term_where_it_need_not():
     """A fourth block that is the identity changes nothing; one that is twice that, the highway."""
     three = sru(H).init(jax.random.key(0), H, jnp.float64)

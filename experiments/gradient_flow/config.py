@@ -26,7 +26,7 @@ class Config:
     gain: float = 1.0
     """factor on R: its spectral radius (gaussian: for large H)"""
     activation: Literal["tanh", "relu", "sigmoid", "identity"] = "tanh"
-    """of the Elman cell"""
+    """of the Elman and the leaky cell"""
     hidden_size: int = 64
     """H"""
     num_steps: int = 200

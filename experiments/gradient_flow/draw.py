@@ -22,7 +22,7 @@ RECURRENT_INIT = {
 def make_cell(config: Config, index: int) -> Cell:
     """Make the index-th cell of the sweep, with those of the held gates that it has."""
     name = config.cells[index]
-    settings = {"activation": config.activation} if name == "elman" else {}
+    settings = {"activation": config.activation} if name in ("elman", "leaky_rnn") else {}
     cell = CELLS[name](config.hidden_size, **settings)
     held = {gate: v for gate, v in config.held_gates().items() if gate in gate_names(cell)}
     return hold_gates(cell, **held) if held else cell

@@ -176,7 +176,7 @@ def cell_factory(factory: Callable[..., Cell]) -> Callable[..., Cell]:
     """Cache a factory by its arguments, so that ``lstm(64) is lstm(64)`` and nothing recompiles."""
     signature = inspect.signature(factory)
 
-    @functools.cache
+    @functools.lru_cache(maxsize=None, typed=True)  # 1 is neither True nor 1.0
     def cached(*arguments) -> Cell:
         cell = factory(*arguments)
         init = functools.partial(_checked_init, cell.init)

@@ -6,7 +6,7 @@
     c_t = f c_{t-1} + (1 - f) g
     h_t = o tanh(c_t),    y_t = h_t
 
-Variant CIFG of their section 3, of an LSTM without peepholes. The cell is a moving average of
+Their variant CIFG, here of an LSTM without peepholes. The cell is a moving average of
 candidates: |c_t| stays below 1. Gate order in the arrays: f, g, o. Parameters for I = H = d:
 6 d² + 3 d. The forget bias is 1 by default, as the LSTM's. ``chrono`` needs no second bias: where
 b_i = -b_f, an LSTM's input gate is 1 - f but for what W and R add.

@@ -36,7 +36,10 @@ def init(
     recurrent_init: Initializer = initializers.orthogonal(),
     bias_init: Initializer = initializers.zeros,
 ) -> IndRNNParams:
-    """Each entry of u is drawn as a 1 × 1 recurrent matrix: orthogonal gives ±gain."""
+    """Each entry of u is drawn as a 1 × 1 recurrent matrix: orthogonal gives ±gain.
+
+    ``recurrent_init=identity()`` begins with u = 1, where a unit keeps what it has.
+    """
     kernel_key, recurrent_key, bias_key = jax.random.split(key, 3)
     return IndRNNParams(
         kernel=kernel_init(kernel_key, (input_size, hidden_size), dtype),

@@ -77,10 +77,14 @@ def init(
 
 
 def normalize(a: Array, epsilon: float) -> Array:
-    """Bring the last axis to mean 0 and variance 1, or less where its variance is near epsilon."""
-    centred = a - jnp.mean(a, axis=-1, keepdims=True)
+    """Bring the last axis to mean 0 and variance 1, or less where its variance is near epsilon.
+
+    Computed in float32 at least: in float16 a square of 300 is inf already.
+    """
+    wide = a.astype(jnp.promote_types(a.dtype, jnp.float32))
+    centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
     variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-    return centred * jax.lax.rsqrt(variance + epsilon)
+    return (centred * jax.lax.rsqrt(variance + epsilon)).astype(a.dtype)
 
 
 def project_inputs(epsilon: float, params: LayerNormLSTMParams, xs: Array) -> LSTMGates:
@@ -112,7 +116,11 @@ def layer_norm_lstm(hidden_size: int, epsilon: float = 1e-5) -> Cell:
       hidden_size: H.
       epsilon: ε, above 0, added to the variance.
     """
-    if not isinstance(epsilon, numbers.Real) or not 0 < epsilon < math.inf:
+    if (
+        not isinstance(epsilon, numbers.Real)
+        or isinstance(epsilon, bool)
+        or not 0 < epsilon < math.inf
+    ):
         raise ValueError(f"epsilon is {epsilon!r}; allowed: a finite number above 0")
     return lstm(hidden_size)._replace(
         name="layer_norm_lstm",

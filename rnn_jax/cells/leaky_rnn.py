@@ -36,6 +36,6 @@ def leaky_rnn(hidden_size: int, activation: str = "tanh", leak: float = 0.2) -> 
       activation: f, as in ``elman``.
       leak: α = dt/τ, above 0 and up to 1.
     """
-    if not isinstance(leak, numbers.Real) or not 0 < leak <= 1:
+    if not isinstance(leak, numbers.Real) or isinstance(leak, bool) or not 0 < leak <= 1:
         raise ValueError(f"leak is {leak!r}; allowed: a number above 0, up to 1")
     return elman(hidden_size, activation)._replace(name="leaky_rnn", update=partial(update, leak))

@@ -1,4 +1,4 @@
-"""Minimal gated unit (Feng et al. 2024, https://arxiv.org/abs/2410.01201, section 3.1).
+"""minGRU, a minimal GRU (Feng et al. 2024, https://arxiv.org/abs/2410.01201, section 3.1).
 
     z = σ(W_z x_t + b_z)        update gate
     n = W_n x_t + b_n           candidate
@@ -7,7 +7,8 @@
 A GRU without its reset gate, without tanh, and whose gate and candidate do not read the state. So
 there is no recurrent matrix: w multiplies the state itself as it enters the update, and w = 1 is
 the published cell. The recurrence is element-wise, and affine in the state.
-Here z = 1 replaces the state, as in the paper; the update gate of ``gru.py`` keeps it.
+Here z = 1 replaces the state, as in the paper; the update gate of ``gru.py`` keeps it. It is not
+the MGU of Zhou et al. (2016), whose gate reads the state.
 The paper's log-space version makes candidates positive instead, n + 1/2 above 0 and σ(n) below, and
 sums logarithms; this is its plain version.
 Order in the arrays: z, candidate. Parameters for I = H = d: 2 d² + 2 d.

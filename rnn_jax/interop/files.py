@@ -79,6 +79,7 @@ def save(
       layout: rnn_jax, torch or sru.
       prefix: goes before every name, ``"encoder.lstm."`` for example.
     Raises:
+      FileNotFoundError: the folder is not there.
       ValueError: an unknown layout, layers that do not fit, or a cell that the record cannot
         describe: with gates held at constants, or from no factory; one line.
     """
@@ -98,7 +99,10 @@ def save(
         "prefix": prefix,
     }
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    with written_whole(Path(path)) as beside:
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent} is no folder; allowed: one that is there")
+    with written_whole(path) as beside:
         save_file(whole, beside, metadata={KEY: json.dumps(record)})
 
 

@@ -90,7 +90,7 @@ class NNXCell(nnx.RNNCellBase):
         """Return zeros for inputs of [*B, I]; ``rngs`` is not used."""
         if carry_init is not None:
             raise ValueError("carry_init is given; allowed: None, zeros, or an initial_carry")
-        (kind,) = {param.dtype for param in self.weights.values()}
+        kind = jnp.result_type(*(param.dtype for param in self.weights.values()))
         return self.cell.initial_carry(input_shape[:-1], kind if self.dtype is None else self.dtype)
 
     @property
@@ -160,11 +160,16 @@ def nnx_cell(
 
 
 def _step(cell: Cell, params: Params, carry: Carry, inputs: Array, weight: float, dtype: Any):
-    """Take a step in one dtype; the carry keeps its own, as a loop over time needs it."""
-    dtype = jnp.result_type(inputs, *params) if dtype is None else dtype
-    params, cast, inputs = jax.tree.map(lambda a: jnp.asarray(a, dtype), (params, carry, inputs))
-    new, output = step(cell, params, cast, inputs, weight)
-    return jax.tree.map(lambda a, old: a.astype(old.dtype), new, carry), output
+    """Take a step in one dtype, which is the carry's too: a loop over time hands it on."""
+    dtype = jnp.dtype(jnp.result_type(inputs, *params) if dtype is None else dtype)
+    for leaf in carry:
+        if leaf.dtype != dtype:
+            raise ValueError(
+                f"the carry is {leaf.dtype}, inputs and parameters compute in {dtype}; allowed: "
+                f"one dtype, such as inputs in {leaf.dtype}, or dtype={leaf.dtype}"
+            )
+    params, inputs = jax.tree.map(lambda a: jnp.asarray(a, dtype), (params, inputs))
+    return step(cell, params, carry, inputs, weight)
 
 
 def _check(cell: Cell, recurrent_weight: float, initializers: Mapping[str, Any]) -> None:

@@ -19,11 +19,11 @@ from flax.core import meta
 from flax.traverse_util import flatten_dict
 
 from rnn_jax.cells import CELLS, Cell
-from rnn_jax.cells.base import has_held_gates
 from rnn_jax.cells.elman import ACTIVATIONS
 from rnn_jax.interop.layers import (
     Arrays,
     as_array,
+    check_cell,
     check_layers,
     check_one_dtype,
     check_shape,
@@ -189,11 +189,7 @@ def _activation(name: str, function: Any) -> str:
 
 def write(framework: Framework, cell: Cell, params: Params) -> tuple[type, dict, Arrays]:
     """Name the module that a cell is, what it is called with, and its arrays by dotted names."""
-    if cell.name not in framework.outgoing:
-        allowed = ", ".join(framework.outgoing)
-        raise ValueError(f"cell is {cell.name}, which Flax has not; allowed: {allowed}")
-    if has_held_gates(cell):
-        raise ValueError(f"cell is {cell.name} with held gates; allowed: none held, as in Flax")
+    check_cell(cell, "Flax", framework.outgoing)
     check_layers(cell, {layer_key(0): {FORWARD: params}})
     kind = framework.outgoing[cell.name]
     settings: dict[str, Any] = {"param_dtype": np.asarray(params[0]).dtype}

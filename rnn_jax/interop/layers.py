@@ -6,7 +6,7 @@ nothing is put on a device. Every function of JAX takes them.
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -14,11 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.cells import Cell
+from rnn_jax.cells.base import has_held_gates
 from rnn_jax.models.layers import Layers, layer_directions, layer_keys
 from rnn_jax.models.recurrent import FORWARD, REVERSE, layer_key
 from rnn_jax.types import Params
 
 Arrays = dict[str, np.ndarray]
+RESET_BEFORE = (
+    "{} is missing: a GRU with one bias has its reset before the product, which has no equal here; "
+    "allowed: reset after the product, with both biases"
+)
 NAME = re.compile(r"layer_([1-9]\d{0,5})\.(forward|reverse)\.([A-Za-z_]\w*)")
 
 
@@ -26,6 +31,22 @@ def described(cell: Cell) -> str:
     """Write a cell as it is called: ``elman(hidden_size=64, activation='tanh')``."""
     arguments = dict(cell.arguments) or {"hidden_size": cell.hidden_size}
     return f"{cell.name}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
+
+
+def check_cell(cell: Any, library: str, allowed: Iterable[str]) -> None:
+    """Check that a library has a cell.
+
+    Raises:
+      ValueError: no cell, one that the library has not, or one with held gates; one line.
+    """
+    if not isinstance(cell, Cell):
+        raise ValueError(f"cell is {cell!r}; allowed: a Cell, for example rnn_jax.lstm(64)")
+    if cell.name not in allowed:
+        raise ValueError(f"cell is {cell.name}; allowed for {library}: {', '.join(allowed)}")
+    if has_held_gates(cell):
+        raise ValueError(
+            f"cell is {cell.name} with held gates; allowed: none held, as in {library}"
+        )
 
 
 def as_array(name: str, value: Any) -> np.ndarray:
@@ -85,7 +106,14 @@ def params_class(cell: Cell) -> type:
 
 
 def with_prefix(arrays: Mapping[str, Any], prefix: str) -> Arrays:
-    """Take the arrays whose names begin with a prefix, by what follows it."""
+    """Take the arrays whose names begin with a prefix, by what follows it.
+
+    Raises:
+      ValueError: no mapping, or no arrays of floating-point numbers; one line.
+    """
+    if not isinstance(arrays, Mapping):
+        kind = type(arrays).__name__
+        raise ValueError(f"the weights are a {kind}; allowed: a dict of arrays by name")
     return {
         name[len(prefix) :]: as_array(name, value)
         for name, value in arrays.items()
@@ -159,15 +187,14 @@ def from_named(
         one line.
     """
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for name, value in arrays.items():
+    for name, array in with_prefix(arrays, prefix).items():
         match = NAME.fullmatch(name)
         if match is None:
-            raise ValueError(
-                f"{name!r} is no name of a weight; allowed: layer_1.forward.kernel, ..."
-            )
+            allowed = f"{prefix}layer_1.forward.kernel, ..."
+            raise ValueError(f"{prefix + name!r} is no name of a weight; allowed: {allowed}")
         layer, direction, field = match.groups()
         key = layer_key(int(layer) - 1)
-        found.setdefault(key, {}).setdefault(direction, {})[field] = as_array(name, value)
+        found.setdefault(key, {}).setdefault(direction, {})[field] = array
     expected = params_class(cell)
     layers = {
         key: {
@@ -183,10 +210,7 @@ def from_named(
 
 def _params(cell: Cell, expected: Any, place: str, fields: dict[str, Any]) -> Params:
     if cell.name == "gru" and set(fields) == set(expected._fields) - {"recurrent_bias"}:
-        raise ValueError(
-            f"{place}.recurrent_bias is missing: a GRU with one bias has its reset before the "
-            "product, which has no equal here; allowed: reset after the product, with both biases"
-        )
+        raise ValueError(RESET_BEFORE.format(f"{place}.recurrent_bias"))
     if set(fields) != set(expected._fields):
         raise ValueError(
             f"{place} holds {', '.join(fields)}; allowed: {', '.join(expected._fields)}, for "

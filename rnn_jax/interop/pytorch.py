@@ -24,7 +24,9 @@ import numpy as np
 
 from rnn_jax.cells import Cell
 from rnn_jax.interop.layers import (
+    RESET_BEFORE,
     Arrays,
+    check_cell,
     check_directions,
     check_layers,
     check_one_dtype,
@@ -61,7 +63,7 @@ def from_torch(
       ValueError: a name or shape that does not fit, an array that is missing, a feature that has
         no equal here (projections, peepholes); one line.
     """
-    _check_cell(cell)
+    check_cell(cell, "PyTorch", MODULES)
     arrays = with_prefix(state_dict, prefix)
     if not arrays:
         given = ", ".join(list(state_dict)[:4]) or "nothing"
@@ -106,7 +108,7 @@ def to_torch(cell: Cell, layers: Layers, *, prefix: str = "", bias: bool = True)
     Raises:
       ValueError: layers that do not fit the cell, or what PyTorch's module has not; one line.
     """
-    _check_cell(cell)
+    check_cell(cell, "PyTorch", MODULES)
     activation = dict(cell.arguments).get("activation", "tanh")
     if activation not in ("tanh", "relu"):
         raise ValueError(f"activation is {activation!r}; allowed in nn.RNN: tanh, relu")
@@ -128,11 +130,6 @@ def to_torch(cell: Cell, layers: Layers, *, prefix: str = "", bias: bool = True)
                 name = f"{prefix}{part}_l{layer}{SUFFIX[direction]}"
                 arrays[name] = np.array(array, order="C")
     return arrays
-
-
-def _check_cell(cell: Cell) -> None:
-    if cell.name not in MODULES:
-        raise ValueError(f"cell is {cell.name}; allowed for PyTorch: {', '.join(MODULES)}")
 
 
 def _refusal(cell: Cell, name: str) -> str:
@@ -160,10 +157,7 @@ def _check_complete(
         if name in arrays:
             continue
         if cell.name == "gru" and part == "bias_hh":
-            raise ValueError(
-                f"{prefix}{name} is missing: a GRU with one bias has its reset before the product, "
-                "which has no equal here; allowed: reset after the product, with both biases"
-            )
+            raise ValueError(RESET_BEFORE.format(prefix + name))
         raise ValueError(
             f"{prefix}{name} is missing; allowed: {', '.join(parts)} in {num_layers} layers, "
             f"{' and '.join(names)}"

@@ -14,7 +14,7 @@ skip); weight_c [2*D*H] is [2, D, H], v_f and v_r; bias [2*D*H] is [2, D, H], b_
 Names: rnn_lst.0.weight, ..., or weight, ... in a single ``SRUCell``; rnn_lst.0 is layer_1.
 Neither the package nor PyTorch is needed.
 
-References: Lei et al. 2018, equations 3 to 6, https://arxiv.org/abs/1709.02755; the package,
+References: Lei et al. 2018, https://arxiv.org/abs/1709.02755; the package,
 https://github.com/asappresearch/sru (``elementwise_recurrence_naive`` in ops.py, 2.6.0).
 """
 
@@ -26,6 +26,7 @@ import numpy as np
 from rnn_jax.cells import Cell
 from rnn_jax.interop.layers import (
     Arrays,
+    check_cell,
     check_directions,
     check_layers,
     check_one_dtype,
@@ -68,7 +69,7 @@ def from_sru(
       ValueError: a name or shape that does not fit, an array that is missing, a feature that has
         no equal here (projections, layer normalization, own modules); one line.
     """
-    _check_cell(cell)
+    check_cell(cell, "the sru package", ("sru",))
     arrays = with_prefix(state_dict, prefix)
     stems = _check_names(arrays, prefix)
     check_one_dtype(arrays)
@@ -117,7 +118,7 @@ def to_sru(cell: Cell, layers: Layers, *, prefix: str = "", has_skip_term: bool 
       ValueError: layers that do not fit the cell, or a skip term that the module has not: where
         I = D*H, other than a number times the layer's inputs; one line.
     """
-    _check_cell(cell)
+    check_cell(cell, "the sru package", ("sru",))
     check_layers(cell, layers)
     keys = layer_keys(layers)
     names = check_directions(layers)
@@ -142,11 +143,6 @@ def to_sru(cell: Cell, layers: Layers, *, prefix: str = "", has_skip_term: bool 
         stem = f"{prefix}rnn_lst.{number}."
         arrays |= {stem + part: value for part, value in zip(PARTS, values, strict=True)}
     return arrays
-
-
-def _check_cell(cell: Cell) -> None:
-    if cell.name != "sru":
-        raise ValueError(f"cell is {cell.name}; allowed for the sru package: sru")
 
 
 def _check_names(arrays: Arrays, prefix: str) -> list[str]:

@@ -25,11 +25,16 @@ def layer_keys(layers: Layers) -> list[str]:
       ValueError: names other than layer_1, layer_2, ..., or a layer that has not one direction at
         least out of forward and reverse; one line.
     """
+    form = "{'layer_1': {'forward': params}, ...}"
+    if not isinstance(layers, Mapping):
+        raise ValueError(f"layers is a {type(layers).__name__}; allowed: {form}")
     keys = [layer_key(layer) for layer in range(len(layers))]
     if not keys or set(keys) != set(layers):
         given = ", ".join(map(str, layers)) or "nothing"
         raise ValueError(f"layers holds {given}; allowed: layer_1, layer_2, ... without a gap")
     for key in keys:
+        if not isinstance(layers[key], Mapping):
+            raise ValueError(f"{key} is a {type(layers[key]).__name__}; allowed: {form}")
         names = set(layers[key])
         if not names or not names <= {FORWARD, REVERSE}:
             given = ", ".join(map(str, names)) or "nothing"
@@ -67,8 +72,14 @@ def unroll_layers(
     Raises:
       ValueError: names or shapes that do not fit, in one line.
     """
+    keys = layer_keys(layers)
+    if initial_carries is not None:
+        for key in keys:
+            if key not in initial_carries or set(initial_carries[key]) != set(layers[key]):
+                wanted = "; ".join(f"{k}: {', '.join(layer_directions(layers[k]))}" for k in keys)
+                raise ValueError(f"initial_carries has not all of {key}; allowed: {wanted}")
     last: dict[str, dict[str, Carry]] = {}
-    for key in layer_keys(layers):
+    for key in keys:
         read = {
             direction: unroll(
                 cell,
