@@ -330,7 +330,7 @@ def test_nnx_modules_are_refused_by_name():
 @pytest.mark.parametrize("to_flax", [to_linen, to_nnx])
 def test_what_flax_has_not_is_refused_by_name(to_flax):
     params = drawn(jax.eval_shape(lambda: lstm(H).init(jax.random.key(0), I)))
-    with raises_one_line("cell is sru; allowed: elman, lstm, gru"):
+    with raises_one_line("cell is sru; allowed for Flax: elman, lstm, gru"):
         to_flax(sru(H), params)
     with raises_one_line("lstm with held gates"):
         to_flax(hold_gates(lstm(H), forget=1.0), params)
