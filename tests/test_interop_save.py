@@ -112,6 +112,12 @@ def test_what_a_file_says_and_what_is_asked_must_agree(tmp_path):
         load(path, most_bytes=100)
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "none")
+    path.write_bytes(b"PK" + bytes(30))
+    with raises_one_line("looks like a pickle"):
+        load(path)
+    for call in (lambda: load(path, cell="lstm"), lambda: save(path, "lstm", {})):
+        with raises_one_line("'lstm'"):
+            call()
 
 
 def test_a_cell_that_is_not_ours_is_given(tmp_path):

@@ -142,6 +142,11 @@ REFUSED = {
     ),
     "peephole": (lstm(H), changed(lstm(H), "weight_ci", np.ones(H)), "weight_ci is a peephole"),
     "reset_before": (gru(H), changed(gru(H), "bias_hh_l0"), "reset before the product"),
+    "one_of_many": (
+        gru(H),
+        changed(gru(H), "bias_hh_l1_reverse", shape=(2, 2, True)),
+        "bias_hh_l1_reverse is missing; allowed: weight_ih, weight_hh, bias_ih, bias_hh",
+    ),
     "rows": (lstm(H), state_dict(gru(H)), "weight_ih_l0 has shape (12, 2); allowed: (16, 2)"),
     "hidden_size": (
         gru(H + 1),

@@ -158,8 +158,12 @@ def test_the_sum_is_the_mean_log_determinant(case, every, getkey):
         orthonormalize_every=every,
         key=KEY,
     )
-    log_dets = np.linalg.slogdet(jacobians(case, params, xs, carry)[5:])[1]
+    steps = jacobians(case, params, xs, carry)[5:]
     assert found.exponents.shape == (sum(leaf.size for leaf in carry),)
+    if np.linalg.matrix_rank(steps).min() < steps.shape[-1]:  # h is a function of c alone, say
+        assert found.exponents[-1] < -20  # -inf but for rounding
+        return
+    log_dets = np.linalg.slogdet(steps)[1]
     np.testing.assert_allclose(found.exponents.sum(), log_dets.mean(), atol=1e-8, rtol=0)
 
 

@@ -266,14 +266,26 @@ def test_second_derivatives(second, v, lengths, resets, reverse, getkey):
     case = CASE["sru"]
     arguments = draw(case, getkey, 5, (3,), v=v)
     readout = case.readout(getkey(), 5, (3,))
+    found, expected = (
+        second_derivatives(engine, second, lengths is not None, reverse)(arguments, readout)
+        for engine in (parallel, plain)
+    )
+    tree_allclose(found, expected)
 
-    def derivatives(engine):
+
+@functools.cache
+def second_derivatives(engine, second, is_ragged, reverse):
+    """Compiled once for all values of the arguments."""
+    lengths, resets = (RAGGED, RESETS) if is_ragged else (None, None)
+
+    @jax.jit
+    def derivatives(arguments, readout):
         def loss(arguments):
-            return readout(*engine(case.cell, arguments, lengths, resets, reverse))
+            return readout(*engine(CASE["sru"].cell, arguments, lengths, resets, reverse))
 
-        return jax.jit(SECOND[second](jax.grad(loss)))(arguments)
+        return SECOND[second](jax.grad(loss))(arguments)
 
-    tree_allclose(derivatives(parallel), derivatives(plain))
+    return derivatives
 
 
 def test_second_derivatives_where_the_scan_takes_over(getkey):
@@ -316,9 +328,13 @@ def test_derivatives_stay_finite_where_products_of_slopes_overflow(start, revers
             gradients = jax.grad(loss, (0, 1))(slope, constant)
             return sum(jnp.vdot(g, constant) for g in gradients)
 
-        by_both = jax.grad(along, (0, 1))(slope, constant)
-        forward = jax.jvp(jax.grad(loss), (slope, constant), (constant, constant))
-        return jax.grad(loss, (0, 1))(slope, constant), by_both, forward
+        @jax.jit
+        def every(slope, constant):
+            by_both = jax.grad(along, (0, 1))(slope, constant)
+            forward = jax.jvp(jax.grad(loss), (slope, constant), (constant, constant))
+            return jax.grad(loss, (0, 1))(slope, constant), by_both, forward
+
+        return every(slope, constant)
 
     assert not jnp.isfinite(linear_recurrence(slope, constant, start == 0)).all()
     found, expected = derivatives(solve_linear), derivatives(by_scan)

@@ -86,6 +86,8 @@ def save(
     from safetensors.numpy import save_file
 
     check_choice("layout", layout, tuple(LAYOUTS))
+    if not isinstance(cell, Cell):
+        raise ValueError(f"cell is {cell!r}; allowed: a Cell, for example rnn_jax.lstm(64)")
     if not cell.arguments or has_held_gates(cell):
         raise ValueError(
             f"{cell.name} has gates held at constants, or is of no factory, which a file cannot "
@@ -138,6 +140,8 @@ def load(
 def _load(
     path: Path, cell: Cell | None, layout: str | None, prefix: str | None, most_bytes: int
 ) -> Weights:
+    if cell is not None and not isinstance(cell, Cell):
+        raise ValueError(f"cell is {cell!r}; allowed: a Cell, for example rnn_jax.lstm(64)")
     header = read_header(path, most_bytes)
     record = _record(path, header.get("__metadata__", {}))
     given = {"layout": layout, "prefix": prefix}
@@ -174,11 +178,13 @@ def read_header(path: Path, most_bytes: int = MOST_WEIGHTS) -> dict[str, Any]:
     if status.st_size > most_bytes:
         raise ValueError(f"{path} has {status.st_size} bytes; allowed: {most_bytes}")
     with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
+        first = file.read(8)
+        length = int.from_bytes(first, "little")
         if not 2 <= length <= min(MOST_HEADER, status.st_size - 8):
-            raise _no_safetensors(
-                path, f"its header has {length} bytes; allowed: up to {MOST_HEADER}, all there"
-            )
+            why = f"its header has {length} bytes; allowed: up to {MOST_HEADER}, all there"
+            if first.startswith((b"PK", b"\x80")):
+                why = "it looks like a pickle, as torch.save writes it; allowed: safetensors"
+            raise _no_safetensors(path, why)
         text = file.read(length)
     try:
         header = parse_json(text)

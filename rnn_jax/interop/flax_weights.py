@@ -106,7 +106,7 @@ def _children(params: Any, path: str, *expected: str) -> dict[str, Any]:
         where = path[:-1] or "params"
         raise ValueError(
             f"{where} holds {', '.join(map(str, given)) or 'nothing'}; allowed: "
-            f"{' and '.join(expected)}"
+            f"{' and '.join(expected)}, as in variables['params']"
         )
     return {name: params[name] for name in expected}
 

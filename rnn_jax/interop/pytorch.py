@@ -135,12 +135,17 @@ def to_torch(cell: Cell, layers: Layers, *, prefix: str = "", bias: bool = True)
 def _refusal(cell: Cell, name: str) -> str:
     module = MODULES[cell.name][0]
     if re.search(r"weight_hr_l\d", name):
-        return f"{name} is a projection (proj_size), which has no equal here; allowed: {module}"
+        return (
+            f"{name} is a projection (proj_size), which has no equal here; allowed: an LSTM without"
+        )
     if PEEPHOLE.search(name.rsplit(".", 1)[-1]):
         return f"{name} is a peephole, which has no equal here; allowed: {module} as PyTorch has it"
     if name.endswith(PARTS):
         return f"{name} has no layer; allowed: {name}_l0, as {module} names what its cell calls so"
-    return f"{name!r} is no weight of {module}; allowed: weight_ih_l0, ..., or a prefix"
+    return (
+        f"{name!r} is no weight of {module}; allowed: weight_ih_l0, ..., or a prefix, all that "
+        "stands before, its dot too"
+    )
 
 
 def _check_complete(
@@ -156,7 +161,7 @@ def _check_complete(
         name = f"{part}_l{layer}{SUFFIX[direction]}"
         if name in arrays:
             continue
-        if cell.name == "gru" and part == "bias_hh":
+        if cell.name == "gru" and not any(given.startswith("bias_hh") for given in arrays):
             raise ValueError(RESET_BEFORE.format(prefix + name))
         raise ValueError(
             f"{prefix}{name} is missing; allowed: {', '.join(parts)} in {num_layers} layers, "

@@ -31,7 +31,7 @@ def layer_keys(layers: Layers) -> list[str]:
     keys = [layer_key(layer) for layer in range(len(layers))]
     if not keys or set(keys) != set(layers):
         given = ", ".join(map(str, layers)) or "nothing"
-        raise ValueError(f"layers holds {given}; allowed: layer_1, layer_2, ... without a gap")
+        raise ValueError(f"layers holds {given}; allowed: layer_1, layer_2, ..., as in {form}")
     for key in keys:
         if not isinstance(layers[key], Mapping):
             raise ValueError(f"{key} is a {type(layers[key]).__name__}; allowed: {form}")
