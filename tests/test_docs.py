@@ -247,6 +247,9 @@ def test_every_command_parses(monkeypatch):
             assert find_spec(module), f"{page}: {module}"
             continue
         monkeypatch.setattr(sys, "argv", [module, *arguments])
+        is_package = find_spec(module).submodule_search_locations
+        started = f"{module}.__main__" if is_package else module
+        monkeypatch.delitem(sys.modules, started, raising=False)  # where a test has imported it
         try:
             runpy.run_module(module, run_name="__main__")
         except (Parsed, SystemExit) as end:
