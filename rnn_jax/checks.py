@@ -28,8 +28,7 @@ def check_sequence(
     Raises:
       ValueError: one line, before anything is compiled.
     """
-    if not isinstance(cell, Cell):
-        raise ValueError(f"cell is {cell!r}; allowed: a Cell, for example rnn_jax.lstm(64)")
+    check_is_cell(cell)
     xs = jnp.asarray(xs)
     if xs.ndim < 2 or xs.shape[0] == 0:
         raise ValueError(f"xs has shape {xs.shape}; allowed: [T, *batch, I] with T at least 1")
@@ -59,6 +58,12 @@ def check_tap(carry_tap: Carry, carry: Carry, num_steps: int) -> None:
     stacked = jax.tree.map(lambda a: jax.ShapeDtypeStruct((num_steps, *a.shape), a.dtype), carry)
     dtype = jax.tree.leaves(carry)[0].dtype
     _check_tree("carry_tap", carry_tap, stacked, dtype, f"T = {num_steps}")
+
+
+def check_is_cell(cell) -> None:
+    """Check that ``cell`` is a Cell, not its name."""
+    if not isinstance(cell, Cell):
+        raise ValueError(f"cell is {cell!r}; allowed: a Cell, for example rnn_jax.lstm(64)")
 
 
 def check_choice(name: str, value, allowed) -> None:

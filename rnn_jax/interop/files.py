@@ -28,7 +28,7 @@ import numpy as np
 
 from rnn_jax.cells import CELLS, Cell
 from rnn_jax.cells.base import has_held_gates
-from rnn_jax.checks import check_choice
+from rnn_jax.checks import check_choice, check_is_cell
 from rnn_jax.files import MOST_SHOWN, parse_json, shown, written_whole
 from rnn_jax.interop.layers import Arrays, described, from_named, to_named
 from rnn_jax.interop.pytorch import from_torch, to_torch
@@ -86,8 +86,7 @@ def save(
     from safetensors.numpy import save_file
 
     check_choice("layout", layout, tuple(LAYOUTS))
-    if not isinstance(cell, Cell):
-        raise ValueError(f"cell is {cell!r}; allowed: a Cell, for example rnn_jax.lstm(64)")
+    check_is_cell(cell)
     if not cell.arguments or has_held_gates(cell):
         raise ValueError(
             f"{cell.name} has gates held at constants, or is of no factory, which a file cannot "
@@ -140,8 +139,8 @@ def load(
 def _load(
     path: Path, cell: Cell | None, layout: str | None, prefix: str | None, most_bytes: int
 ) -> Weights:
-    if cell is not None and not isinstance(cell, Cell):
-        raise ValueError(f"cell is {cell!r}; allowed: a Cell, for example rnn_jax.lstm(64)")
+    if cell is not None:
+        check_is_cell(cell)
     header = read_header(path, most_bytes)
     record = _record(path, header.get("__metadata__", {}))
     given = {"layout": layout, "prefix": prefix}

@@ -24,7 +24,7 @@ from flax import nnx
 from flax.core import FrozenDict
 
 from rnn_jax.cells import Cell, step
-from rnn_jax.checks import check_choice, check_whole
+from rnn_jax.checks import check_choice, check_is_cell, check_whole
 from rnn_jax.types import Array, Carry, Initializer, Params
 
 
@@ -173,8 +173,7 @@ def _step(cell: Cell, params: Params, carry: Carry, inputs: Array, weight: float
 
 
 def _check(cell: Cell, recurrent_weight: float, initializers: Mapping[str, Any]) -> None:
-    if not isinstance(cell, Cell):
-        raise ValueError(f"cell is {cell!r}; allowed: a Cell, for example rnn_jax.lstm(64)")
+    check_is_cell(cell)
     if not isinstance(recurrent_weight, numbers.Real) or not math.isfinite(recurrent_weight):
         raise ValueError(f"recurrent_weight is {recurrent_weight!r}; allowed: a finite number")
     known = [*inspect.signature(cell.init).parameters][3:]

@@ -15,6 +15,7 @@ import numpy as np
 
 from rnn_jax.cells import Cell
 from rnn_jax.cells.base import has_held_gates
+from rnn_jax.checks import check_is_cell
 from rnn_jax.models.layers import Layers, layer_directions, layer_keys
 from rnn_jax.models.recurrent import FORWARD, REVERSE, layer_key
 from rnn_jax.types import Params
@@ -39,8 +40,7 @@ def check_cell(cell: Any, library: str, allowed: Iterable[str]) -> None:
     Raises:
       ValueError: no cell, one that the library has not, or one with held gates; one line.
     """
-    if not isinstance(cell, Cell):
-        raise ValueError(f"cell is {cell!r}; allowed: a Cell, for example rnn_jax.lstm(64)")
+    check_is_cell(cell)
     if cell.name not in allowed:
         raise ValueError(f"cell is {cell.name}; allowed for {library}: {', '.join(allowed)}")
     if has_held_gates(cell):
