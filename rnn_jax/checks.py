@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ def check_sequence(
     if not jnp.issubdtype(xs.dtype, jnp.floating):
         raise ValueError(f"xs is {xs.dtype}; allowed: a floating dtype, the one of params")
     num_steps, *batch, input_size = xs.shape
-    _check_tree("params", params, _param_shapes(cell, input_size), xs.dtype, f"I = {input_size}")
+    _check_tree("params", params, param_shapes(cell, input_size), xs.dtype, f"I = {input_size}")
     carry_shapes = jax.eval_shape(lambda: cell.initial_carry(tuple(batch), xs.dtype))
     if initial_carry is None:
         initial_carry = cell.initial_carry(tuple(batch), xs.dtype)
@@ -118,7 +119,8 @@ def check_not_tiny(name: str, value: float | Array, dtype) -> None:
 
 
 @functools.lru_cache(maxsize=256)
-def _param_shapes(cell: Cell, input_size: int):
+def param_shapes(cell: Any, input_size: int) -> Any:
+    """Make the parameters of a cell in shapes alone, without numbers."""
     return jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
 
 

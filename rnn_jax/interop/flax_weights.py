@@ -20,6 +20,7 @@ from flax.traverse_util import flatten_dict
 
 from rnn_jax.cells import CELLS, Cell
 from rnn_jax.cells.elman import ACTIVATIONS
+from rnn_jax.checks import param_shapes
 from rnn_jax.interop.layers import (
     Arrays,
     as_array,
@@ -28,7 +29,6 @@ from rnn_jax.interop.layers import (
     check_one_dtype,
     check_shape,
     described,
-    param_shapes,
 )
 from rnn_jax.models.layers import layer_key
 from rnn_jax.models.recurrent import FORWARD, REVERSE
@@ -134,7 +134,7 @@ def _read_cell(framework: Framework, module, params: Any, path: str) -> tuple[Ce
             f"{dtype}; a cell here has one dtype; allowed: dtype=None or {dtype}"
         )
     kernel = arrays[expected[0]]
-    shapes = param_shapes(cell, kernel.shape[0] if kernel.ndim == 2 else 1)
+    shapes = param_shapes(cell, max(kernel.shape[0], 1) if kernel.ndim == 2 else 1)
     fields = {}
     for field, block in layout.arrays.items():
         *rows, columns = getattr(shapes, field).shape

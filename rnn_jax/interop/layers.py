@@ -4,7 +4,6 @@ Weights are kept as numpy arrays: float64 stays float64 whether or not JAX has i
 nothing is put on a device. Every function of JAX takes them.
 """
 
-import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 
 from rnn_jax.cells import Cell
 from rnn_jax.cells.base import has_held_gates
-from rnn_jax.checks import check_is_cell
+from rnn_jax.checks import check_is_cell, param_shapes
 from rnn_jax.models.layers import Layers, layer_directions, layer_keys
 from rnn_jax.models.recurrent import FORWARD, REVERSE, layer_key
 from rnn_jax.types import Params
@@ -94,12 +93,6 @@ def check_one_dtype(arrays: Mapping[str, np.ndarray]) -> None:
             )
 
 
-@functools.lru_cache(maxsize=256)
-def param_shapes(cell: Any, input_size: int) -> Any:
-    """Make the parameters of a cell in shapes alone, without numbers."""
-    return jax.eval_shape(lambda: cell.init(jax.random.key(0), max(input_size, 1)))
-
-
 def params_class(cell: Cell) -> type:
     """Return the NamedTuple of a cell's parameters."""
     return type(param_shapes(cell, 1))
@@ -158,7 +151,7 @@ def check_layers(cell: Cell, layers: Layers) -> None:
             }
             kernel = own[f"{key}.{direction}.kernel"]
             input_size = width or (kernel.shape[0] if kernel.ndim else 0)
-            shapes = param_shapes(cell, input_size)
+            shapes = param_shapes(cell, max(input_size, 1))
             for (name, array), leaf in zip(own.items(), shapes, strict=True):
                 check_shape(name, array, leaf.shape, cell)
             arrays |= own
